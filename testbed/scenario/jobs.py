@@ -1,0 +1,106 @@
+"""GPU job graphs: jobs, their operations and buffers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from testbed.scenario.base import Strict, find_tag
+from testbed.scenario.values import Duration, Engine, Name, Seq, Size
+
+
+class FillArgs(Strict):
+    """Operands of a fill."""
+
+    buffer: Name = Field(description="The buffer that is filled.")
+    value: int = Field(ge=0, le=0xFFFFFFFF, description="32-bit pattern.")
+
+
+class CopyArgs(Strict):
+    """Operands of a copy."""
+
+    from_: Name = Field(alias="from", description="The buffer that is read.")
+    to: Name = Field(description="The buffer that is written.")
+
+
+class VectorArgs(Strict):
+    """Operands of an element-wise operation on u32."""
+
+    op: Literal["add", "xor", "mul"] = Field(description="What is done with each pair of elements.")
+    a: Name = Field(description="First buffer.")
+    b: Name = Field(description="Second buffer.")
+    to: Name = Field(description="The buffer that is written.")
+
+
+class FillOp(Strict):
+    """Fill a buffer with a pattern."""
+
+    fill: FillArgs
+
+
+class CopyOp(Strict):
+    """Copy one buffer to another."""
+
+    copy_: CopyArgs = Field(alias="copy")
+
+
+class ChecksumOp(Strict):
+    """CRC-32 of a buffer."""
+
+    checksum: Name
+
+
+class DelayOp(Strict):
+    """Keep the engine busy."""
+
+    delay: Duration
+
+
+class VectorOp(Strict):
+    """Element-wise operation; compute engines only."""
+
+    vector: VectorArgs
+
+
+OPERATIONS = ("fill", "copy", "checksum", "delay", "vector")
+
+
+def _operation(value: object) -> str | None:
+    if isinstance(value, str):
+        return "<nop>"
+    return "<copy>" if isinstance(value, CopyOp) else find_tag(value, OPERATIONS)
+
+
+Operation = Annotated[
+    Annotated[Literal["nop"], Tag("<nop>")]
+    | Annotated[FillOp, Tag("<fill>")]
+    | Annotated[CopyOp, Tag("<copy>")]
+    | Annotated[ChecksumOp, Tag("<checksum>")]
+    | Annotated[DelayOp, Tag("<delay>")]
+    | Annotated[VectorOp, Tag("<vector>")],
+    Discriminator(_operation),
+]
+
+
+class Job(Strict):
+    """One job of a graph: operations on one engine, one fence."""
+
+    engine: Engine = Field(description="copy, compute, any, or a number.")
+    after: Seq[Name] = Field(default=(), description="Jobs whose fences it waits for.")
+    do: Seq[Operation] = Field(
+        description="What it does, in order: fill, copy, checksum, delay, vector or nop.", min_length=1
+    )
+    publish: Literal["sync_file", "syncobj", "timeline"] = Field(
+        default="sync_file", description="How its fence is handed to others."
+    )
+    expect: str = Field(
+        default="ok", pattern=r"^(ok|E[A-Z0-9]+)$", description="ok, or the error on its fence."
+    )
+
+
+class Buffer(Strict):
+    """A buffer of a job graph."""
+
+    place: Literal["vram", "system"] = Field(description="Where it lies.")
+    size: Size = Field(description="Its size.")
