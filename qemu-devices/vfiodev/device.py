@@ -31,6 +31,16 @@ from vfiodev.trace import Trace, TraceWriter
 from vfiodev.work import DeviceLock, Timers, TimerThread, Worker, Workers, join
 
 VIOLATIONS_TOLD = 100
+COUNTERS = (
+    "dma_errors",
+    "dma_messages",
+    "dma_read_bytes",
+    "dma_write_bytes",
+    "irqs",
+    "irqs_unsent",
+    "resets",
+    "violations",
+)
 
 
 class ResetKind(Enum):
@@ -87,7 +97,7 @@ class Device:
         self.description = self.describe(params)
         self.lock = DeviceLock()
         self.trace = Trace(context.trace, context.name)
-        self.stats = Stats(("violations", "resets", "irqs", *self.description.counters))
+        self.stats = Stats((*COUNTERS, *self.description.counters))
         self.irq = Irq(self._vectors(), self.description.has_intx, self.trace, self.stats)
         self.dma = Dma(context.peers, self.trace, self.stats)
         self.faults = Faults(self.description.knobs, self._fault_injected, self._fault_cleared)
@@ -136,6 +146,9 @@ class Device:
 
     def bus_master_changed(self, *, enabled: bool) -> None:
         """The guest switched bus mastering, without which DMA and MSIs are refused."""
+
+    def presence_changed(self, *, present: bool) -> None:
+        """`config_ones` or `surprise_removal` began (not present) or ended: stand still meanwhile."""
 
     def fault_injected(self, knob: Knob, args: Args) -> None:
         """One of the model's own faults became active."""
@@ -223,6 +236,18 @@ class Device:
         if self._stale:
             self._join()
 
+    def inject(self, name: str, args: Mapping[str, object]) -> None:
+        """Activate a fault; raises ControlError."""
+        with self.lock:
+            self.faults.inject(name, args)
+        self._join()
+
+    def clear(self, name: str | None) -> None:
+        """Clear a fault, or all; raises ControlError."""
+        with self.lock:
+            self.faults.clear(name)
+        self._join()
+
     def close(self) -> None:
         """The host ends."""
         self.stats.close()
@@ -266,6 +291,7 @@ class Device:
     def _fault_injected(self, knob: Knob, args: Args) -> None:
         self.trace.event("fault", fault=knob.name, args=dict(args))
         if knob is CONFIG_ONES or knob is SURPRISE_REMOVAL:
+            self.presence_changed(present=False)
             self._all_ones = True
             if knob is SURPRISE_REMOVAL:
                 self._halt()
@@ -283,6 +309,7 @@ class Device:
         self._all_ones = any(
             self.faults.active(name) is not None for name in (CONFIG_ONES.name, SURPRISE_REMOVAL.name)
         )
+        self.presence_changed(present=not self._all_ones)
         if knob is SURPRISE_REMOVAL and self._attached:
             self._reset(ResetKind.POWER_ON)
         self._publish()
