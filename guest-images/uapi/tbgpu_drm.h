@@ -136,7 +136,7 @@ struct drm_tbgpu_bo_wait {
  *
  * opcode       uses                                  meaning
  * NOP
- * FILL         dst size arg32                        repeat the 32-bit pattern arg32; size % 4 == 0
+ * FILL         dst size arg32                        repeat the 32-bit pattern arg32
  * COPY         src dst size                          ranges of one buffer may overlap
  * CHECKSUM     src size dst                          zlib's crc32 of the source as u64 at dst
  * SEM_WAIT     dst arg32 arg0 arg1                   until the u64 at dst is TBGPU_SEM_* to arg0;
@@ -144,9 +144,11 @@ struct drm_tbgpu_bo_wait {
  * SEM_RELEASE  dst arg0                              write the u64 arg0 at dst
  * TIMESTAMP    dst                                   device clock in ns as u64 at dst
  * DELAY        arg0                                  takes arg0 ns, at most 60 s
- * VECTOR       src src2 dst size arg32 arg0          size % 4 == 0; arg0 31:0 scalar
+ * VECTOR       src src2 dst size arg32 arg0          arg0 31:0 is the scalar
  *
- * dst of CHECKSUM, SEM_WAIT, SEM_RELEASE and TIMESTAMP is a multiple of 8.
+ * Size and offsets of FILL and VECTOR are multiples of 4; dst_offset of CHECKSUM, SEM_WAIT,
+ * SEM_RELEASE and TIMESTAMP is a multiple of 8. Semaphores take no part in implicit
+ * synchronisation (a waiting job would keep the releasing one from starting).
  */
 struct drm_tbgpu_op {
 	__u16 opcode;
@@ -215,7 +217,7 @@ struct drm_tbgpu_sync {
  * -EIO:       the device reported an error in one of its operations; details in the kernel log.
  * -ETIME:     ran longer than job_timeout_ms: the engine was reset. Other jobs go on.
  * -ENODEV:    the device went away before the job was done.
- * -ECANCELED: the file was closed by a killed process before the job started.
+ * -ESRCH:     the file was closed and the job had not started a second later.
  * An error of a fence waited for is not inherited; the job runs all the same.
  */
 struct drm_tbgpu_exec {
