@@ -62,7 +62,8 @@ struct drm_tbgpu_info {
  * BO_CREATE: a new zero-filled buffer and its handle.
  * size is rounded up to whole pages and written back.
  * -EINVAL: size 0, unknown domain, flags not 0. -ENOSPC: VRAM has no free range of that size.
- * -ENOMEM: no memory, or a size that can never be. -ENODEV.
+ * -ENOMEM: no memory, or a size that can never be (over 1 TiB, or over half of the machine's memory
+ * in system memory). -ENODEV.
  */
 struct drm_tbgpu_bo_create {
 	__u64 size;			/* in, out */
@@ -174,7 +175,7 @@ struct drm_tbgpu_op {
 /*
  * drm_tbgpu_sync.flags: exactly one. The job starts after what it WAITs for. SIGNAL gives the
  * job's fence to the syncobj, or, with TBGPU_SYNC_FILE, makes a new descriptor (close-on-exec) that
- * the kernel writes to handle, which is 0 before.
+ * the kernel writes to handle; what was there before does not matter.
  */
 #define TBGPU_SYNC_WAIT		(1u << 0)
 #define TBGPU_SYNC_SIGNAL	(1u << 1)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Calls of user space but EXEC, and open files. uapi/tbgpu_drm.h lists arguments and errnos. */
+#include <linux/mm.h>
 #include <linux/slab.h>
 
 #include <drm/drm_drv.h>
@@ -8,6 +9,9 @@
 #include <drm/drm_vma_manager.h>
 
 #include "tbgpu.h"
+
+/* Sizes above it are a mistake, and could wrap when they are rounded up. */
+#define MAX_BUFFER	BIT_ULL(40)
 
 static int info_ioctl(struct drm_device *drm, void *data, struct drm_file *file)
 {
@@ -48,7 +52,8 @@ static int bo_create_ioctl(struct drm_device *drm, void *data, struct drm_file *
 		return -EINVAL;
 	if (args->domain != TBGPU_DOMAIN_VRAM && args->domain != TBGPU_DOMAIN_SYSTEM)
 		return -EINVAL;
-	if (args->size > SZ_4G)
+	if (args->size > MAX_BUFFER ||
+	    (args->domain == TBGPU_DOMAIN_SYSTEM && args->size >> PAGE_SHIFT > totalram_pages() / 2))
 		return -ENOMEM;
 	if (READ_ONCE(tdev->lost) || !drm_dev_enter(drm, &idx))
 		return -ENODEV;

@@ -31,8 +31,6 @@ static int prepare_out(struct tbgpu_syncs *set, const struct drm_tbgpu_sync *syn
 	out->fd = -1;
 	out->point = sync->point;
 	if (sync->type == TBGPU_SYNC_FILE) {
-		if (sync->handle)
-			return -EINVAL;
 		out->fd = get_unused_fd_flags(O_CLOEXEC);
 		if (out->fd < 0)
 			return out->fd;
