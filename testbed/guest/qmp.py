@@ -145,7 +145,8 @@ class Qmp:
         """Greet QEMU on ``sock``, which is taken over. Raises `GuestDied` when QEMU hangs up."""
         try:
             self._call(self._client.connect(sock), deadline)
-        except ConnectError as error:
+        except (ConnectError, AssertionError) as error:
+            # qemu.qmp 0.0.6 asserts that the peer did not hang up right after its greeting.
             self._liveness.settle(_LOSS_EXPLAINED)
             raise GuestDied(f"QEMU does not speak QMP: {error}") from error
         asyncio.run_coroutine_threadsafe(self._tell_of_end(), self._loop)
