@@ -21,9 +21,9 @@ from enum import Enum
 from vfiodev.dma import Dma
 from vfiodev.errors import ConfigError
 from vfiodev.faults import CONFIG_ONES, SURPRISE_REMOVAL, Args, Faults, Knob
-from vfiodev.function import CONFIG_REGION, Bar, PciFunction, check_access
-from vfiodev.irq import Irq
-from vfiodev.pci import Effect, Identity, MsixLayout
+from vfiodev.function import CONFIG_REGION, Bar, Interrupts, PciFunction, check_access
+from vfiodev.irq import INTX, MSI, MSIX, Irq
+from vfiodev.pci import MAX_MSI_VECTORS, Effect, Identity, MsixLayout
 from vfiodev.peers import PeerMap
 from vfiodev.registers import Register, RegisterFile
 from vfiodev.stats import Stats
@@ -93,12 +93,22 @@ class Device:
     def __init__(self, context: Context, params: Mapping[str, object]) -> None:
         """Raise ConfigError for parameters that `describe` refuses."""
         self.name = context.name
-        self.params = params
-        self.description = self.describe(params)
+        kind, self.params = _interrupt_kind(params)
+        self.description = self.describe(self.params)
+        interrupts = _interrupts(self.description, kind)
         self.lock = DeviceLock()
         self.trace = Trace(context.trace, context.name)
         self.stats = Stats((*COUNTERS, *self.description.counters))
-        self.irq = Irq(self._vectors(), self.description.has_intx, self.trace, self.stats)
+        self.irq = Irq(
+            self.description.msix.vectors if self.description.msix else 0,
+            {
+                INTX: int(interrupts.has_intx),
+                MSI: interrupts.msi_vectors,
+                MSIX: interrupts.msix.vectors if interrupts.msix else 0,
+            },
+            self.trace,
+            self.stats,
+        )
         self.dma = Dma(context.peers, self.trace, self.stats)
         self.faults = Faults(self.description.knobs, self._fault_injected, self._fault_cleared)
         self.workers = Workers(context.name, self.violation)
@@ -113,8 +123,7 @@ class Device:
             self.name,
             self.description.identity,
             self.description.bars,
-            self.description.msix,
-            1 if self.description.has_intx else 0,
+            interrupts,
             (self.register_read, self.register_written),
         )
         self.irq.allowed = self.dma.allowed = self._may_master
@@ -253,9 +262,6 @@ class Device:
         self.stats.close()
         self.function.close()
 
-    def _vectors(self) -> int:
-        return self.description.msix.vectors if self.description.msix else 0
-
     def _may_master(self) -> bool:
         return self._attached and not self._all_ones and self.function.config.bus_master
 
@@ -313,6 +319,23 @@ class Device:
         if knob is SURPRISE_REMOVAL and self._attached:
             self._reset(ResetKind.POWER_ON)
         self._publish()
+
+
+def _interrupt_kind(params: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
+    """Split off the parameter `interrupts`, which every device has."""
+    rest = {name: value for name, value in params.items() if name != "interrupts"}
+    kind = params.get("interrupts", "msix")
+    if kind not in ("msix", "msi"):
+        raise ConfigError(f"parameter 'interrupts' must be msix or msi, not {kind!r}")
+    return str(kind), rest
+
+
+def _interrupts(description: Description, kind: str) -> Interrupts:
+    msix = description.msix
+    if msix is None or kind == "msix":
+        return Interrupts(msix=msix, has_intx=description.has_intx)
+    vectors = min(MAX_MSI_VECTORS, 1 << (msix.vectors - 1).bit_length())
+    return Interrupts(msi_vectors=vectors, has_intx=description.has_intx)
 
 
 def check_params(params: Mapping[str, object], known: tuple[str, ...]) -> None:

@@ -32,6 +32,15 @@ class Bar:
     prefetchable: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupts:
+    """Which kinds of interrupts config space offers."""
+
+    msix: MsixLayout | None = None
+    msi_vectors: int = 0
+    has_intx: bool = False
+
+
 class BarMemory:
     """The bytes of a memory BAR: a memfd, sealed in its size, mapped here and by the client."""
 
@@ -68,8 +77,7 @@ class PciFunction:
         name: str,
         identity: Identity,
         bars: tuple[Bar, ...],
-        msix: MsixLayout | None,
-        interrupt_pin: int,
+        interrupts: Interrupts,
         hooks: tuple[ReadHook, WriteHook],
     ) -> None:
         self._name = name
@@ -80,8 +88,14 @@ class PciFunction:
             )
             for bar in bars
         }
-        self.config = PciConfig(identity, tuple(self.shapes.values()), msix, interrupt_pin)
-        self._msix = msix
+        self._msix = interrupts.msix
+        self.config = PciConfig(
+            identity,
+            tuple(self.shapes.values()),
+            interrupts.msix,
+            1 if interrupts.has_intx else 0,
+            interrupts.msi_vectors,
+        )
         self.registers: dict[int, RegisterFile] = {}
         self.memory: dict[int, BarMemory] = {}
         self._check_msix()

@@ -77,7 +77,7 @@ def start_host(config: HostConfig, control_sock: socket.socket) -> Iterator[Cont
         except OSError as error:
             raise ConfigError(f"cannot open the trace: {error}") from error
         writer = stack.enter_context(TraceWriter(trace_file))
-        timers = TimerThread(lambda text: _say(text))
+        timers = TimerThread(_say)
         timers.start()
         stack.callback(timers.stop)
         peers = PeerMap()

@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -59,9 +59,10 @@ def _close(fd: int) -> None:
 class Irq:
     """The interrupts of one device, `self.irq` in a model. Safe from any thread."""
 
-    def __init__(self, vectors: int, has_intx: bool, trace: Trace, stats: Stats) -> None:
+    def __init__(self, vectors: int, lines: Mapping[int, int], trace: Trace, stats: Stats) -> None:
+        """`vectors` that the model may raise; `lines` is how many interrupts of each vfio type exist."""
         self.vectors = vectors
-        self._lines = {INTX: [Line()] if has_intx else [], MSIX: [Line() for _ in range(vectors)]}
+        self._lines = {kind: [Line() for _ in range(lines.get(kind, 0))] for kind in (INTX, MSI, MSIX)}
         self._trace = trace
         self._stats = stats
         self._lock = threading.Lock()
@@ -69,7 +70,8 @@ class Irq:
         self.allowed: Callable[[], bool] = lambda: True
 
     def raise_msix(self, vector: int) -> bool:
-        """Raise MSI-X `vector` (IndexError outside the declared ones).
+        """Raise `vector` (IndexError outside the declared ones): MSI-X, or MSI when the device was made with
+        that; an MSI vector that the guest did not get falls on vector 0.
 
         True when the guest will see it: the vector has an eventfd, the device is there and may master the
         bus (an MSI is a memory write). A masked vector stays pending and is sent by the unmask. Counted in
@@ -81,8 +83,7 @@ class Irq:
         if not self.allowed():
             return False
         with self._lock:
-            line = self._lines[MSIX][vector]
-            sent = self._deliver(line)
+            sent = self._deliver(self._line(vector))
         self._stats.add("irqs" if sent else "irqs_unsent")
         self._trace.event("irq", vector=vector, sent=sent)
         return sent
@@ -168,8 +169,15 @@ class Irq:
 
     def release_all(self) -> None:
         """The client went away: close everything."""
-        for index in (INTX, MSIX):
+        for index in (INTX, MSI, MSIX):
             self.disable(index)
+
+    def _line(self, vector: int) -> Line:
+        lines = self._lines[MSIX]
+        if lines:
+            return lines[vector]
+        lines = self._lines[MSI]
+        return lines[vector] if vector < len(lines) and lines[vector].fd >= 0 else lines[0]
 
     def _range(self, index: int, start: int, count: int) -> list[Line]:
         lines = self._lines.get(index, [])

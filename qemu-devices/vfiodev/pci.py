@@ -25,13 +25,16 @@ CAP_POINTER: Final = 0x34
 INTERRUPT_LINE: Final = 0x3C
 CAP_PM: Final = 0x01
 CAP_EXPRESS: Final = 0x10
+CAP_MSI: Final = 0x05
 CAP_MSIX: Final = 0x11
 PM_AT: Final = 0x40
 EXPRESS_AT: Final = 0x48
 MSIX_AT: Final = 0x84
+MSI_AT: Final = 0x90
 DEVCTL_FLR: Final = 0x8000
 MSIX_ENTRY: Final = 16
 MAX_VECTORS: Final = 2048
+MAX_MSI_VECTORS: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +88,13 @@ class PciConfig:
         bars: tuple[BarShape, ...],
         msix: MsixLayout | None,
         interrupt_pin: int = 0,
+        msi_vectors: int = 0,
     ) -> None:
-        """Raise ConfigError when the BARs or the MSI-X layout are impossible."""
+        """`msi_vectors` is a power of two, 0 for no MSI capability. Raise ConfigError when the BARs or the
+        MSI-X layout are impossible."""
         self._bars = bars
         self._msix = msix
+        self._msi_vectors = msi_vectors
         self.data = bytearray(CONFIG_SIZE)
         self._writable = bytearray(CONFIG_SIZE)
         self._check_bars()
@@ -195,7 +201,7 @@ class PciConfig:
         self._put(PM_AT + 2, 0x0003, 2)
         self._put(PM_AT + 4, 0x0008, 2, 0x0003)
         self._put(EXPRESS_AT, CAP_EXPRESS, 1)
-        self._put(EXPRESS_AT + 1, MSIX_AT if self._msix else 0, 1)
+        self._put(EXPRESS_AT + 1, MSIX_AT if self._msix else MSI_AT if self._msi_vectors else 0, 1)
         self._put(EXPRESS_AT + 2, 0x0002, 2)
         self._put(EXPRESS_AT + 4, 0x10008022, 4)
         self._put(EXPRESS_AT + 8, 0x2810, 2, 0x7FFF)
@@ -208,6 +214,17 @@ class PciConfig:
         self._put(EXPRESS_AT + 48, 0x0001, 2)
         if self._msix:
             self._build_msix(self._msix)
+            self._put(MSIX_AT + 1, MSI_AT if self._msi_vectors else 0, 1)
+        if self._msi_vectors:
+            self._build_msi(self._msi_vectors)
+
+    def _build_msi(self, vectors: int) -> None:
+        if not is_power_of_two(vectors) or vectors > MAX_MSI_VECTORS:
+            raise ConfigError(f"{vectors} MSI vectors are not a power of two up to {MAX_MSI_VECTORS}")
+        self._put(MSI_AT, CAP_MSI, 1)
+        self._put(MSI_AT + 2, 0x0080 | (vectors.bit_length() - 1) << 1, 2, 0x0071)
+        self._put(MSI_AT + 4, 0, 8, 0xFFFFFFFF_FFFFFFFC)
+        self._put(MSI_AT + 12, 0, 2, 0xFFFF)
 
     def _build_msix(self, msix: MsixLayout) -> None:
         shape = next((shape for shape in self._bars if shape.index == msix.bar), None)

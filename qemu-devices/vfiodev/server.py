@@ -15,7 +15,7 @@ from vfiodev.client_memory import ClientMemory
 from vfiodev.device import Device
 from vfiodev.errors import BadMessageError, FatalStreamError, RangeError
 from vfiodev.function import NUM_REGIONS
-from vfiodev.irq import INTX, MSIX, NUM_IRQS
+from vfiodev.irq import INTX, MSI, MSIX, NUM_IRQS
 from vfiodev.memory import MAX_MAPS
 from vfiodev.ranges import PAGE
 from vfiodev.stream import MAX_FDS, MAX_XFER, Message, Stream
@@ -212,7 +212,11 @@ class Connection:
         if argsz < IRQ_INFO.size or index >= NUM_IRQS:
             raise BadMessageError(f"GET_IRQ_INFO: argsz {argsz}, interrupt type {index}")
         count = self._device.irq.count(index)
-        flags = {INTX: IRQ_EVENTFD | IRQ_MASKABLE | IRQ_AUTOMASKED, MSIX: IRQ_EVENTFD | IRQ_MASKABLE}
+        flags = {
+            INTX: IRQ_EVENTFD | IRQ_MASKABLE | IRQ_AUTOMASKED,
+            MSI: IRQ_EVENTFD,
+            MSIX: IRQ_EVENTFD | IRQ_MASKABLE,
+        }
         return Reply(IRQ_INFO.pack(IRQ_INFO.size, flags.get(index, IRQ_NORESIZE), index, count))
 
     def _set_irqs(self, message: Message) -> Reply:
