@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from testbed.scenario.base import Strict
 from testbed.scenario.model import Step
@@ -76,6 +76,14 @@ class ExpectedVerdict(Strict):
     reason: Regex | None = Field(default=None, description="Must be found in the verdict's reason.")
 
 
+def _name_alone(value: object) -> object:
+    return {value: {}} if isinstance(value, str) else value
+
+
+ModuleEntry = Annotated[dict[Text, dict[str, Scalar]], BeforeValidator(_name_alone)]
+"""One module: its name, or its name with parameters."""
+
+
 class Document(Strict):
     """A scenario file after parameters were put in."""
 
@@ -83,8 +91,10 @@ class Document(Strict):
     about: Text = Field(description="One sentence: the question that this scenario answers.")
     tags: Seq[Name] = Field(default=(), description="Words to select it by: testbed run -k TAG.")
     requires: Requires = Field(default=Requires(), description="What it needs; else it is skipped.")
-    params: dict[Name, Any] = Field(default={}, description="Parameters and their defaults, used as ${NAME}.")
-    matrix: dict[Name, Seq[Any]] = Field(
+    params: dict[Name, Scalar] = Field(
+        default={}, description="Parameters and their defaults, used as ${NAME}."
+    )
+    matrix: dict[Name, Annotated[Seq[Scalar], Field(min_length=1)]] = Field(
         default={}, description="Parameters that take several values, a case for each."
     )
     timeout: Duration = Field(default=60.0, description="Budget of one case on the reference machine.")
@@ -92,7 +102,7 @@ class Document(Strict):
     guests: dict[Name, Guest] = Field(
         default={"vm": Guest()}, description="Machines by name.", min_length=1, max_length=4
     )
-    modules: Seq[dict[Text, dict[str, Scalar]]] = Field(
+    modules: Seq[ModuleEntry] = Field(
         default=(), description="Modules loaded before step 1: NAME, or NAME: {parameter: value}."
     )
     expected_warnings: Seq[ExpectedWarning] = Field(

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag
 
 from testbed.scenario.base import Strict, find_tag
-from testbed.scenario.values import Duration, Engine, Name, Seq, Size
+from testbed.scenario.values import Duration, Name, Seq, Size, Word32
 
 
 class FillArgs(Strict):
     """Operands of a fill."""
 
     buffer: Name = Field(description="The buffer that is filled.")
-    value: int = Field(ge=0, le=0xFFFFFFFF, description="32-bit pattern.")
+    value: Word32 = Field(description="32-bit pattern.")
 
 
 class CopyArgs(Strict):
@@ -86,8 +86,8 @@ Operation = Annotated[
 class Job(Strict):
     """One job of a graph: operations on one engine, one fence."""
 
-    engine: Engine = Field(description="copy, compute, any, or a number.")
-    after: Seq[Name] = Field(default=(), description="Jobs whose fences it waits for.")
+    engine: Literal["copy", "compute"] = Field(description="The first engine of that kind.")
+    after: Seq[Name] = Field(default=(), max_length=32, description="Jobs whose fences it waits for.")
     do: Seq[Operation] = Field(
         description="What it does, in order: fill, copy, checksum, delay, vector or nop.", min_length=1
     )

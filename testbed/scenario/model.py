@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, Tag
 from testbed.scenario.base import Strict, find_tag
 from testbed.scenario.conditions import Expectation, Wait
 from testbed.scenario.jobs import Buffer, Job
-from testbed.scenario.values import Change, Duration, ExitStatus, Name, Regex, Scalar, Seq, Text
+from testbed.scenario.values import Change, Duration, ExitStatus, Name, Regex, Scalar, Seq, Text, Word32
 
 
 class StepBase(Strict):
@@ -146,9 +146,9 @@ class JobsStep(StepBase):
     """Submit a graph of GPU jobs that depend on each other by fences, and check their results."""
 
     verb = "jobs"
-    jobs: dict[Name, Job] = Field(description="Jobs by name.", min_length=1)
-    buffers: dict[Name, Buffer] = Field(default={}, description="Buffers by name.")
-    check: dict[Name, int] = Field(
+    jobs: dict[Name, Job] = Field(description="Jobs by name.", min_length=1, max_length=128)
+    buffers: dict[Name, Buffer] = Field(default={}, description="Buffers by name.", max_length=64)
+    check: dict[Name, Word32] = Field(
         default={}, description="buffer: the 32-bit value it holds everywhere at the end."
     )
     submit: Literal["forward", "reverse"] = Field(

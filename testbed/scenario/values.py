@@ -23,7 +23,7 @@ _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"(\d+)([KMG]?)")
 _DELTA = re.compile(r"(\+|==|>=|<=|>|<)?(-?\d+)")
 _KERNEL = re.compile(r"(>=|<=|==|>|<)\s*(\d+\.\d+(?:\.\d+)?)")
-_NAME = r"[A-Za-z][A-Za-z0-9_-]{0,31}"
+_NAME = r"[a-z][a-z0-9_-]{0,31}"
 _LONGEST = 24 * 3600.0
 
 Comparison = Callable[[Any, Any], bool]
@@ -134,20 +134,6 @@ def _scalar(value: object) -> str | int | float | bool:
     raise takes("a single value (text, number, true or false)", value)
 
 
-def _word(value: object) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, str) and value:
-        return value
-    raise takes("a word or a number", value)
-
-
-def _engine(value: object) -> str | int:
-    if value in ("copy", "compute", "any") or (type(value) is int and 0 <= value < 8):
-        return value
-    raise takes("copy, compute, any or an engine number from 0 to 7", value)
-
-
 def _exit(value: object) -> int | str:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
         return value
@@ -232,8 +218,7 @@ Regex = Annotated[str, BeforeValidator(_regex), _schema("string", format="regex"
 Scalar = Annotated[
     str | int | float | bool, BeforeValidator(_scalar), _schema(["string", "number", "boolean"])
 ]
-Word = Annotated[str, BeforeValidator(_word), _schema(["string", "number"])]
-Engine = Annotated[str | int, BeforeValidator(_engine), _schema(["string", "integer"])]
+Word32 = Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
 ExitStatus = Annotated[int | str, BeforeValidator(_exit), _schema(["integer", "string"])]
 KernelVersion = Annotated[str, BeforeValidator(_kernel), _schema("string", pattern=_KERNEL.pattern)]
 Change = Annotated[str, BeforeValidator(_delta), _schema(["string", "integer"])]

@@ -1,0 +1,132 @@
+"""Plain values of a file to plain values of one case: parameters put in, what is left out filled in."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from testbed.scenario.suggest import closest
+from testbed.scenario.tree import Loc, Tree
+
+MAX_CASES = 256
+_PLACE = re.compile(r"\$?\$\{([^}]*)\}")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_FIXED = ("params", "matrix")
+"""Where no parameter is put in: they say what the parameters are."""
+
+Params = dict[str, Any]
+
+
+def iterate_axes(tree: Tree) -> Iterator[Params]:
+    """Yield the values of the matrix axes of each case, in order; one empty mapping without a matrix."""
+    matrix = _mapping(tree.value.get("matrix"))
+    axes = {name: values for name, values in matrix.items() if isinstance(values, list) and values}
+    count = 1
+    for values in axes.values():
+        count *= len(values)
+    for name, values in axes.items():
+        _report_twins(tree, ("matrix", name), values)
+    if count > MAX_CASES:
+        mark = tree.at(("matrix",), key=True)
+        tree.report(mark, f"the matrix makes {count} cases; at most {MAX_CASES} are allowed")
+        axes = {}
+    for combination in itertools.product(*axes.values()):
+        yield dict(zip(axes, combination, strict=True))
+
+
+def _report_twins(tree: Tree, loc: Loc, values: list[Any]) -> None:
+    seen: list[str] = []
+    for index, value in enumerate(values):
+        if str(value) in seen:
+            tree.report(tree.at((*loc, index)), f"'{value}' is twice on the axis '{loc[-1]}'")
+        seen.append(str(value))
+
+
+def build_params(tree: Tree, axes: Params) -> Params:
+    """Return all parameters of a case: the defaults, and the axes' values over them."""
+    return {**_mapping(tree.value.get("params")), **axes}
+
+
+def put_in(tree: Tree, params: Params) -> dict[str, Any]:
+    """Return the values of the file with ``params`` put in; unknown ones are noted."""
+    used: set[str] = set()
+
+    def walk(value: Any, loc: Loc) -> Any:
+        if isinstance(value, dict):
+            return {key: walk(item, (*loc, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [walk(item, (*loc, index)) for index, item in enumerate(value)]
+        return _substitute(tree, value, loc, params, used) if isinstance(value, str) else value
+
+    done = {
+        key: value if key in _FIXED else walk(value, (key,))
+        for key, value in tree.value.items()
+        if isinstance(key, str)
+    }
+    for name in params:
+        if name not in used:
+            section = "matrix" if name in _mapping(tree.value.get("matrix")) else "params"
+            tree.report(
+                tree.at((section, name), key=True), f"parameter '{name}' is not used", f"write ${{{name}}}"
+            )
+    return done
+
+
+def _substitute(tree: Tree, text: str, loc: Loc, params: Params, used: set[str]) -> Any:
+    def value_of(found: re.Match[str]) -> Any:
+        whole, name = found[0], found[1]
+        if whole.startswith("$$"):
+            return whole[1:]
+        if name in params:
+            used.add(name)
+            return params[name]
+        if _NAME.fullmatch(name):
+            message = f"parameter '{name}' is not defined"
+            hint = closest(name, params) or f"add it to params, or write $${{{name}}} for the shell's own"
+        else:
+            message, hint = f"'{whole}' is not a parameter", f"write ${whole} to leave it to the shell"
+        tree.report(tree.at(loc), message, hint)
+        return whole
+
+    alone = _PLACE.fullmatch(text)
+    if alone and not text.startswith("$$"):
+        return value_of(alone)
+    return _PLACE.sub(lambda found: _spell(value_of(found)), text)
+
+
+def _spell(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def fill_in(data: dict[str, Any]) -> None:
+    """Give each step the guest that it leaves out, and faults the only device of that guest."""
+    guests = _mapping(data.get("guests"))
+    first = next(iter(guests), "vm")
+    for step in iterate_raw_steps(data.get("steps")):
+        step.setdefault("guest", first)
+        if "inject" in step or "clear" in step:
+            guest = step["guest"]
+            devices = _mapping(_mapping(guests.get(guest)).get("devices")) if isinstance(guest, str) else {}
+            if len(devices) == 1:
+                step.setdefault("device", next(iter(devices)))
+
+
+def iterate_raw_steps(steps: Any) -> Iterator[dict[str, Any]]:
+    """Yield each mapping that stands where a step should, groups' own steps included."""
+    for step in steps if isinstance(steps, list) else []:
+        if not isinstance(step, dict):
+            continue
+        yield step
+        yield from iterate_raw_steps(step.get("always"))
+        yield from iterate_raw_steps(_mapping(step.get("repeat")).get("steps"))
+        if "counters" in step:
+            yield from iterate_raw_steps(step.get("steps"))
+        branches = step.get("parallel")
+        for branch in branches if isinstance(branches, list) else []:
+            yield from iterate_raw_steps(branch)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
