@@ -87,7 +87,7 @@ class Options:
     kernel: str = "default"
     accel: AccelChoice = "auto"
     seed: int | None = None
-    """None: derived from the case's name, so that it is the same in each run."""
+    """Of every case; None: derived from each case's name, so that it is the same in each run."""
     select: str = ""
     """``-k`` expression over names and tags; empty selects all."""
 
@@ -105,7 +105,8 @@ class MachineFiles:
     initrd: Path
     append: tuple[str, ...]
     """Words of the kernel's command line, before the scenario's own."""
-    accel: Literal["kvm", "tcg"]
+    accel: str
+    """``kvm`` or ``tcg``."""
     qmp_fd: int
     """QEMU's end of the QMP socket pair."""
     ready_fd: int

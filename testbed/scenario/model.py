@@ -127,9 +127,10 @@ class QmpStep(StepBase):
 
 
 class WaitStep(StepBase):
-    """Wait until something is so; 5 s unless a timeout is given."""
+    """Wait until something is so."""
 
     verb = "wait"
+    timeout: Duration | None = Field(default=5.0, description="How long it may take; 5s by default.")
     wait: Wait = Field(description="One of kmsg, console, qmp, device with counter and at_least, command.")
 
 

@@ -160,7 +160,7 @@ def _check_step(context: _Context, loc: Loc, step: StepBase) -> None:
         context.find((*loc, "guest"), f"there is no guest '{step.guest}'", hint)
         return
     budget = context.document.timeout
-    if step.timeout is not None and step.timeout > budget:
+    if "timeout" in step.model_fields_set and step.timeout is not None and step.timeout > budget:
         long, whole = format_duration(step.timeout), format_duration(budget)
         context.find((*loc, "timeout"), f"'timeout' is {long}, longer than the whole case's {whole}")
     if isinstance(step, ModuleStep):
