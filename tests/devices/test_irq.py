@@ -1,0 +1,144 @@
+"""Interrupts: eventfds, masks, triggers, de-assignment, bad requests."""
+
+import os
+import struct
+from collections.abc import Iterator
+
+import pytest
+from vfio_client import (
+    IRQ_BOOL,
+    IRQ_EVENTFD,
+    IRQ_MASK,
+    IRQ_NONE,
+    IRQ_TRIGGER,
+    IRQ_UNMASK,
+    MSI,
+    SET_IRQS,
+    Client,
+    ClientError,
+    Rig,
+)
+
+from vfiodev.device import Device
+from vfiodev.template import MODEL, regs
+
+
+@pytest.fixture
+def eventfds() -> Iterator[list[int]]:
+    made = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
+    yield made
+    for fd in made:
+        os.close(fd)
+
+
+def signalled(fd: int) -> int:
+    try:
+        return os.eventfd_read(fd)
+    except BlockingIOError:
+        return 0
+
+
+def test_doorbell_raises_its_vector(client: Client, device: Device, eventfds: list[int]) -> None:
+    client.set_irqs(IRQ_EVENTFD | IRQ_TRIGGER, 0, 2, fds=tuple(eventfds))
+    client.put(0, regs.DOORBELL.offset, 1)
+    assert (signalled(eventfds[0]), signalled(eventfds[1])) == (0, 1)
+    client.put(0, regs.DOORBELL.offset, 0)
+    assert (signalled(eventfds[0]), signalled(eventfds[1])) == (1, 0)
+    client.put(0, regs.DOORBELL.offset, 7)
+    assert device.stats.get("violations") == 1
+
+
+def test_bus_master_off_sends_nothing(client: Client, eventfds: list[int]) -> None:
+    client.set_irqs(IRQ_EVENTFD | IRQ_TRIGGER, 0, 1, fds=(eventfds[0],))
+    client.enable(0x2)
+    client.put(0, regs.DOORBELL.offset, 0)
+    assert signalled(eventfds[0]) == 0
+
+
+def test_mask_keeps_pending_until_unmask(client: Client, eventfds: list[int]) -> None:
+    client.set_irqs(IRQ_EVENTFD | IRQ_TRIGGER, 0, 2, fds=tuple(eventfds))
+    client.set_irqs(IRQ_BOOL | IRQ_MASK, 0, 2, b"\1\0")
+    client.put(0, regs.DOORBELL.offset, 0)
+    client.put(0, regs.DOORBELL.offset, 1)
+    assert (signalled(eventfds[0]), signalled(eventfds[1])) == (0, 1)
+    assert client.get(0, regs.MSIX_PBA, 8) == 1
+    client.set_irqs(IRQ_NONE | IRQ_UNMASK, 0, 2)
+    assert signalled(eventfds[0]) == 1
+    assert client.get(0, regs.MSIX_PBA, 8) == 0
+
+
+def test_client_triggers(client: Client, eventfds: list[int]) -> None:
+    client.set_irqs(IRQ_EVENTFD | IRQ_TRIGGER, 0, 2, fds=tuple(eventfds))
+    client.set_irqs(IRQ_BOOL | IRQ_TRIGGER, 0, 2, b"\0\1")
+    assert (signalled(eventfds[0]), signalled(eventfds[1])) == (0, 1)
+    client.set_irqs(IRQ_NONE | IRQ_TRIGGER, 0, 1)
+    assert (signalled(eventfds[0]), signalled(eventfds[1])) == (1, 0)
+
+
+def test_deassign_and_disable(client: Client, device: Device, eventfds: list[int]) -> None:
+    client.set_irqs(IRQ_EVENTFD | IRQ_TRIGGER, 0, 2, fds=tuple(eventfds))
+    client.set_irqs(IRQ_EVENTFD | IRQ_TRIGGER, 0, 1)
+    client.put(0, regs.DOORBELL.offset, 0)
+    assert signalled(eventfds[0]) == 0
+    client.set_irqs(IRQ_NONE | IRQ_TRIGGER, 0, 0)
+    client.put(0, regs.DOORBELL.offset, 1)
+    assert signalled(eventfds[1]) == 0
+    assert device.stats.get("irqs_unsent") == 2
+
+
+def test_a_full_eventfd_does_not_block(client: Client, eventfds: list[int]) -> None:
+    client.set_irqs(IRQ_EVENTFD | IRQ_TRIGGER, 0, 1, fds=(eventfds[0],))
+    os.eventfd_write(eventfds[0], 2**64 - 2)
+    client.put(0, regs.DOORBELL.offset, 0)
+    assert client.get(0, 0) == regs.MAGIC
+
+
+def test_reset_keeps_the_eventfds(client: Client, eventfds: list[int]) -> None:
+    client.set_irqs(IRQ_EVENTFD | IRQ_TRIGGER, 0, 1, fds=(eventfds[0],))
+    client.put(7, 0x50, 0x8000, 2)
+    client.enable()
+    client.put(0, regs.DOORBELL.offset, 0)
+    assert signalled(eventfds[0]) == 1
+
+
+def test_msi_vectors_the_guest_did_not_get_fall_on_the_first(rig: Rig, eventfds: list[int]) -> None:
+    with rig.client(rig.make(MODEL, interrupts="msi")) as client:
+        client.set_irqs(IRQ_EVENTFD | IRQ_TRIGGER, 0, 1, fds=(eventfds[0],), index=MSI)
+        client.put(0, regs.DOORBELL.offset, 1)
+        assert signalled(eventfds[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "index", "start", "count", "data"),
+    [
+        (IRQ_NONE, 2, 0, 1, b""),
+        (IRQ_TRIGGER, 2, 0, 1, b""),
+        (IRQ_NONE | IRQ_BOOL | IRQ_TRIGGER, 2, 0, 1, b"\1"),
+        (IRQ_NONE | IRQ_TRIGGER | IRQ_MASK, 2, 0, 1, b""),
+        (IRQ_NONE | IRQ_TRIGGER | 0x80, 2, 0, 1, b""),
+        (IRQ_NONE | IRQ_TRIGGER, 2, 0, 3, b""),
+        (IRQ_NONE | IRQ_TRIGGER, 2, 2, 1, b""),
+        (IRQ_NONE | IRQ_TRIGGER, 2, 0xFFFFFFFF, 1, b""),
+        (IRQ_NONE | IRQ_TRIGGER, 2, 1, 0xFFFFFFFF, b""),
+        (IRQ_NONE | IRQ_TRIGGER, 9, 0, 0, b""),
+        (IRQ_NONE | IRQ_TRIGGER, 0, 0, 1, b""),
+        (IRQ_BOOL | IRQ_MASK, 2, 0, 2, b"\1"),
+        (IRQ_NONE | IRQ_MASK, 2, 0, 1, b"\1"),
+        (IRQ_EVENTFD | IRQ_MASK, 2, 0, 1, b""),
+    ],
+)
+def test_bad_requests(client: Client, flags: int, index: int, start: int, count: int, data: bytes) -> None:
+    with pytest.raises(ClientError):
+        client.set_irqs(flags, start, count, data, index=index)
+    assert client.get(0, 0) == regs.MAGIC
+
+
+def test_descriptors_that_do_not_fit(client: Client, eventfds: list[int]) -> None:
+    read_end, write_end = os.pipe()
+    for fds, count in (((read_end,), 1), ((eventfds[0],), 2), (tuple(eventfds), 1)):
+        with pytest.raises(ClientError):
+            client.set_irqs(IRQ_EVENTFD | IRQ_TRIGGER, 0, count, fds=fds)
+    with pytest.raises(ClientError):
+        client.ask(SET_IRQS, struct.pack("<IIIII", 20, IRQ_NONE | IRQ_TRIGGER, 2, 0, 1), (eventfds[0],))
+    os.close(read_end)
+    os.close(write_end)
