@@ -8,6 +8,7 @@
 #include "errname.h"
 #include "job.h"
 #include "ktap.h"
+#include "node.h"
 #include "scope.h"
 #include "syncfile.h"
 
@@ -20,7 +21,8 @@ static const char *device;
 const struct arg submit_args[] = {
 	{ "count", ARG_COUNT, &count, NULL, "jobs (default: 1000)" },
 	{ "engine", ARG_CHOICE, &engine, "copy|compute", "which engine (default: copy)" },
-	{ "device", ARG_TEXT, &device, NULL, "render node (default: the first one of tbgpu)" },
+	{ "device", ARG_TEXT, &device, NULL,
+	  "render node or PCI address (default: the first of tbgpu)" },
 	{ 0 },
 };
 
@@ -58,10 +60,9 @@ int run_submit(void)
 
 	if (!bench_count_ok(count))
 		return EXIT_USAGE;
+	device = device ? node_resolve(device) : node_find(0);
 	if (!device)
-		device = gpu_find_node(0);
-	if (!device)
-		return bench_failed("no render node of driver 'tbgpu'");
+		return bench_failed("no such render node of driver 'tbgpu'");
 	gpu = gpu_open_node(device);
 	samples = scope_alloc(count * sizeof(*samples));
 	for (int i = 0; i < WARM_UP; i++)

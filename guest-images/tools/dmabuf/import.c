@@ -12,6 +12,7 @@
 #include "commands.h"
 #include "job.h"
 #include "ktap.h"
+#include "node.h"
 #include "pattern.h"
 #include "syncfile.h"
 
@@ -23,7 +24,7 @@ static const char *second;
 
 const struct arg import_args[] = {
 	{ "second", ARG_TEXT, &second, NULL,
-	  "render node of the importer (default: the second of tbgpu)" },
+	  "render node or PCI address of the importer (default: the second of tbgpu)" },
 	{ 0 },
 };
 
@@ -156,10 +157,9 @@ static void check_implicit(void *arg)
 int run_export_import(void)
 {
 	gpu_require();
+	second = second ? node_resolve(second) : node_find(1);
 	if (!second)
-		second = gpu_find_node(1);
-	if (!second)
-		ktap_bail("no second render node of driver 'tbgpu' (hint: --second NODE)");
+		ktap_bail("no such second render node of driver 'tbgpu' (hint: ls /dev/dri)");
 	ktap_plan(8);
 	run_in_domains("import", check_import);
 	run_in_domains("the second GPU reads a buffer", check_second_reads);

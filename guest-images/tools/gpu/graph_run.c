@@ -199,9 +199,12 @@ static void check_order(const struct run_job *job)
 
 static void note_figures(const struct run_job *job)
 {
-	ktap_note("job %s: submit to signal %llu us, on the device %llu us", job->plan->name,
-		  (job->fence_time - job->job.submitted) / NS_PER_US,
-		  job->status == 1 ? (job->result[END] - job->result[BEGIN]) / NS_PER_US : 0);
+	ktap_note("job %s: submit to signal %llu us", job->plan->name,
+		  (job->fence_time - job->job.submitted) / NS_PER_US);
+	if (job->status != 1)
+		return;
+	ktap_note("job %s: on the device %llu us", job->plan->name,
+		  (job->result[END] - job->result[BEGIN]) / NS_PER_US);
 	for (unsigned int i = 0; i < job->plan->op_count; i++)
 		if (job->plan->ops[i].opcode == TBGPU_OP_CHECKSUM)
 			ktap_note("job %s: checksum of %s is 0x%llx", job->plan->name,

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "gpu.h"
 
-#include <drm/drm.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -13,17 +11,15 @@
 #include "clock.h"
 #include "errname.h"
 #include "ktap.h"
+#include "node.h"
 #include "scope.h"
-
-#define DRIVER "tbgpu"
-#define FIRST_RENDER_MINOR 128
-#define LAST_RENDER_MINOR 191
 
 static const char *device;
 static __u64 timeout_ns = 10 * NS_PER_S;
 
 const struct arg gpu_args[] = {
-	{ "device", ARG_TEXT, &device, NULL, "render node (default: the first one of tbgpu)" },
+	{ "device", ARG_TEXT, &device, NULL,
+	  "render node or PCI address (default: the first of tbgpu)" },
 	{ "timeout", ARG_TIME, &timeout_ns, NULL, "longest wait for one fence (default: 10s)" },
 	{ 0 },
 };
@@ -41,50 +37,19 @@ int gpu_ioctl(int fd, unsigned long request, void *arg)
 	return 0;
 }
 
-static bool is_tbgpu(int fd)
-{
-	char name[32] = "";
-	struct drm_version version = { .name = name, .name_len = sizeof(name) - 1 };
-
-	return !gpu_ioctl(fd, DRM_IOCTL_VERSION, &version) && !strcmp(name, DRIVER);
-}
-
-char *gpu_find_node(unsigned int n)
-{
-	for (int minor = FIRST_RENDER_MINOR; minor <= LAST_RENDER_MINOR; minor++) {
-		char path[40];
-		bool found;
-		int fd;
-
-		snprintf(path, sizeof(path), "/dev/dri/renderD%d", minor);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		found = is_tbgpu(fd);
-		close(fd);
-		if (found && n-- == 0)
-			return strdup(path);
-	}
-	return NULL;
-}
-
 void gpu_require(void)
 {
-	int fd;
+	static const char *resolved;
 
-	if (!device) {
-		device = gpu_find_node(0);
-		if (!device)
-			ktap_bail("no render node of driver '" DRIVER
-				  "' (hint: lsmod; ls /dev/dri)");
+	if (resolved)
 		return;
-	}
-	fd = open(device, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		ktap_bail("'%s' cannot be opened: %s", device, errname(errno));
-	if (!is_tbgpu(fd))
-		ktap_bail("'%s' is not a render node of driver '" DRIVER "'", device);
-	close(fd);
+	resolved = device ? node_resolve(device) : node_find(0);
+	if (!resolved && device)
+		ktap_bail("'%s' is not a render node of driver 'tbgpu' (hint: ls /dev/dri)",
+			  device);
+	if (!resolved)
+		ktap_bail("no render node of driver 'tbgpu' (hint: lsmod; ls /dev/dri)");
+	device = resolved;
 }
 
 static void release_gpu(void *what)

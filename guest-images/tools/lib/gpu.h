@@ -35,8 +35,6 @@ __u64 gpu_deadline(void);
 /* ioctl() that restarts after signals; 0 or -errno. */
 int gpu_ioctl(int fd, unsigned long request, void *arg);
 
-/* Path of the n-th render node of driver tbgpu, NULL if there is none. The caller frees it. */
-char *gpu_find_node(unsigned int n);
 /* Ends the program by "Bail out!" unless there is a GPU to work with. */
 void gpu_require(void);
 /* Opens the GPU of --device, by default the first. */
