@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from vfiodev.device import Context, Description, Device, ResetKind, check_params, int_param
 from vfiodev.errors import ConfigError
-from vfiodev.faults import Args, Knob
+from vfiodev.faults import SURPRISE_REMOVAL, Args, Knob
 from vfiodev.function import Bar
 from vfiodev.gpu import regs
 from vfiodev.gpu.engine import Engine
@@ -32,10 +32,10 @@ class Gpu(Device):
 
     def __init__(self, context: Context, params: Mapping[str, object]) -> None:
         super().__init__(context, params)
-        self._engine_count = _engine_count(params)
+        self._engine_count = _engine_count(self.params)
         self._engine_faults = EngineFaults()
         self._ports = GpuPorts(self.irq, self.stats, self.trace, self._engine_faults)
-        self._mmio = Mmio(self._ports, _vram_bytes(params), self._reset_by_register, self._reset_engine)
+        self._mmio = Mmio(self._ports, _vram_bytes(self.params), self._reset_by_register, self._reset_engine)
         self._present = True
 
     @classmethod
@@ -95,8 +95,11 @@ class Gpu(Device):
         self._end_engines()
 
     def presence_changed(self, *, present: bool) -> None:
-        """`config_ones` or `surprise_removal` began or ended: engines stand still meanwhile."""
+        """`config_ones` began or ended: engines stand still meanwhile. `surprise_removal` ends them."""
         self._present = present
+        if self.faults.active(SURPRISE_REMOVAL.name) is not None:
+            self._end_engines()
+            return
         for engine in self._ports.engines:
             engine.state.set_frozen(not present)
 
