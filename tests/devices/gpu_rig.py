@@ -4,11 +4,12 @@ Guest RAM is a memfd at RAM_BASE that device and test both map; registers, inter
 way a driver reaches them. Operands of commands are places: `vram(0x1000)`, `ram(0x2000)`, `listed(...)`.
 """
 
-import fcntl
 import mmap
 import os
 import select
+import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+from vfio_client import CONFIG, DEVICE_RESET, IRQ_EVENTFD, IRQ_TRIGGER, Client, Memory
+
 from vfiodev.device import Context
-from vfiodev.gpu import MODEL
+from vfiodev.gpu.device import Gpu
+from vfiodev.host import serve
 from vfiodev.peers import PeerMap
 from vfiodev.trace import TraceWriter
 from vfiodev.work import TimerThread
@@ -28,8 +32,6 @@ VRAM_BASE = 0x40_0000_0000
 VRAM_MIB = 4
 RING = 0x1000
 FENCE = 0x800
-CONFIG = 7
-MSIX = 2
 WAIT_SECONDS = 10.0
 
 CONTROL, INTR_STATUS, INTR_ENABLE, RESET_COUNT, GPU_STATUS = 0x1C, 0x20, 0x24, 0x38, 0x18
@@ -102,35 +104,56 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 
 
 class Rig:
-    """One GPU with its guest RAM."""
+    """One GPU with its guest RAM, driven through a vfio-user connection."""
 
-    def __init__(self, device: MODEL, memory: mmap.mmap, doorbells: list[int]) -> None:
+    def __init__(self, device: Gpu, memory: Memory, events: list[int]) -> None:
         self.device = device
-        self.ram = memory
-        self.vram = device.memory(2)
-        self.irqs = [0] * len(doorbells)
-        self._events = doorbells
-        self.engines = [EngineRig(self, index) for index in range(len(doorbells) - 1)]
+        self.memory = memory
+        self.ram = memory.map
+        self.irqs = [0] * len(events)
+        self._events = events
+        self.engines = [EngineRig(self, index) for index in range(len(events) - 1)]
+        self._plug()
+
+    def _plug(self) -> None:
+        """QEMU connects; the guest's PCI core gives addresses, enables decoding and bus mastering."""
+        ours, theirs = socket.socketpair()
+        self._thread = threading.Thread(target=serve, args=(theirs, self.device))
+        self._thread.start()
+        self.client = Client(ours)
+        self.client.negotiate()
+        self.client.dma_map(RAM_BASE, RAM_SIZE, self.memory.fd)
+        self.client.set_irqs(IRQ_EVENTFD | IRQ_TRIGGER, 0, len(self._events), fds=tuple(self._events))
+        _flags, size, (fd,) = self.client.region_info(2)
+        self.vram = memoryview(mmap.mmap(fd, size))
+        os.close(fd)
+        self.write_config(0x10, 4, 0xFE00_0000)
+        self.write_config(0x18, 8, VRAM_BASE)
+        self.write_config(0x20, 4, 0xFE01_0000)
+        self.write_config(0x04, 2, 0x6)
+
+    def unplug(self) -> None:
+        self.client.sock.close()
+        self._thread.join(WAIT_SECONDS)
+        assert not self._thread.is_alive()
 
     def read(self, offset: int) -> int:
-        return int.from_bytes(self.device.region_read(0, offset, 4), "little")
+        return self.client.get(0, offset)
 
     def write(self, offset: int, value: int) -> None:
-        self.device.region_write(0, offset, struct.pack("<I", value))
+        self.client.put(0, offset, value)
 
     def config(self, offset: int, size: int) -> int:
-        return int.from_bytes(self.device.region_read(CONFIG, offset, size), "little")
+        return self.client.get(CONFIG, offset, size)
 
     def write_config(self, offset: int, size: int, value: int) -> None:
-        self.device.region_write(CONFIG, offset, value.to_bytes(size, "little"))
+        self.client.put(CONFIG, offset, value, size)
 
     def inject(self, fault: str, **args: object) -> None:
-        with self.device.lock:
-            self.device.faults.inject(fault, args)
+        self.device.inject(fault, args)
 
     def clear(self, fault: str | None = None) -> None:
-        with self.device.lock:
-            self.device.faults.clear(fault)
+        self.device.clear(fault)
 
     def stat(self, name: str) -> int:
         return self.device.stats.get(name)
@@ -165,14 +188,32 @@ class Rig:
 
     def map_more(self, address: int, size: int, *, writable: bool) -> None:
         """More guest memory."""
-        fd = os.memfd_create("more", os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, size)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-        self.device.dma.memory.map(address, size, 0, 3 if writable else 1, fd)
-        os.close(fd)
+        memory = Memory(size)
+        self.client.dma_map(address, size, memory.fd, flags=3 if writable else 1)
+        memory.close()
 
     def unmap_ram(self) -> None:
-        self.device.dma.memory.unmap(RAM_BASE, RAM_SIZE)
+        self.client.dma_unmap(RAM_BASE, RAM_SIZE)
+
+    def settle(self) -> None:
+        """Let time pass in which an engine that ought to stand still could do something."""
+        time.sleep(0.02)
+
+    def replug(self) -> None:
+        """Unplug and plug again: the client goes away, another one comes."""
+        self.unplug()
+        self._plug()
+
+    def replug_without_addresses(self) -> None:
+        """Plugged again, and the guest has not looked at it yet."""
+        self.replug()
+        self.write_config(0x04, 2, 0)
+
+    def bus_reset(self) -> None:
+        self.client.ask(DEVICE_RESET)
+
+    def live_engines(self) -> int:
+        return sum(thread.name.startswith(f"{self.device.name}/engine") for thread in threading.enumerate())
 
     def start(self, *, log2: int = 6, interrupts: int = 0xFFFF_FFFF) -> None:
         """What a driver's probe does: enable the device, give every engine a ring."""
@@ -282,36 +323,22 @@ class Bench:
             timers=self._timers,
             violation=lambda _name, message: self._fail(message),
         )
-        device = MODEL(context, {"vram_mib": VRAM_MIB, **params})
+        device = Gpu(context, {"vram_mib": VRAM_MIB, **params})
         self._stack.callback(device.close)
-        fd = os.memfd_create("ram", os.MFD_ALLOW_SEALING)
-        self._stack.callback(os.close, fd)
-        os.ftruncate(fd, RAM_SIZE)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-        device.attach()
-        self._stack.callback(device.detach)
-        device.dma.memory.map(RAM_BASE, RAM_SIZE, 0, 3, fd)
+        memory = Memory(RAM_SIZE)
+        self._stack.callback(memory.close)
         vectors = int(str(params.get("engines", 2))) + 1
         events = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(vectors)]
         for event in events:
             self._stack.callback(os.close, event)
-        device.irq.assign(MSIX, 0, [os.dup(event) for event in events], vectors)
-        rig = Rig(device, mmap.mmap(fd, RAM_SIZE), events)
-        place_bars(rig, VRAM_BASE)
+        rig = Rig(device, memory, events)
+        self._stack.callback(rig.unplug)
         return rig
 
     def events(self, name: str) -> list[str]:
         """The lines of the trace with that event."""
         self._writer.flush()
         return [line for line in self.trace.read_text().splitlines() if f'"ev": "{name}"' in line]
-
-
-def place_bars(rig: Rig, vram_base: int) -> None:
-    """What PCI enumeration does: addresses for BARs, then memory decoding and bus mastering on."""
-    rig.write_config(0x10, 4, 0xFE00_0000)
-    rig.write_config(0x18, 8, vram_base)
-    rig.write_config(0x20, 4, 0xFE01_0000)
-    rig.write_config(0x04, 2, 0x6)
 
 
 @contextmanager

@@ -131,6 +131,12 @@ def test_each_interrupt_command_sends_a_message(rig: Rig) -> None:
     assert rig.read(INTR_STATUS) == 0
 
 
+def test_a_fence_without_interrupt_sets_no_status(rig: Rig) -> None:
+    rig.start()
+    rig.engines[0].run(entry(Opcode.NOP, flags=FENCED, seq=1))
+    assert (rig.read(INTR_STATUS), rig.taken_irqs(1)) == (0, 0)
+
+
 def test_a_message_needs_its_enable_bit(rig: Rig) -> None:
     rig.start(interrupts=1 << 9)
     for engine in rig.engines:
