@@ -281,6 +281,10 @@ class EngineRig:
         assert found is not None
         return found
 
+    def wait_fence(self, seq: int) -> None:
+        """Poll the fence in memory, as a driver without interrupts does."""
+        eventually(lambda: self.fence == seq, f"fence {seq} comes")
+
     def error(self) -> tuple[int, int, int] | None:
         """ERROR_CODE, ERROR_INDEX, ERROR_ADDR; None when there is no error."""
         code = self.read(ERROR_CODE)

@@ -4,7 +4,7 @@ import random
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
@@ -252,7 +252,7 @@ def test_vector_of_words_wraps_around(rig: Rig) -> None:
     first, second = words(count, 1), words(count, 2)
     poke(rig, vram(0), first)
     poke(rig, ram(A), second)
-    expected = {
+    expected: dict[VectorOp, Callable[[int, int], int]] = {
         VectorOp.ADD_U32: lambda x, y: x + y & 0xFFFF_FFFF,
         VectorOp.MULTIPLY_U32: lambda x, y: x * y & 0xFFFF_FFFF,
         VectorOp.XOR: lambda x, y: x ^ y,

@@ -1,6 +1,6 @@
 """Peer DMA: a GPU that reaches the VRAM of another one, and its own, by bus addresses."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,16 +57,19 @@ def test_own_vram_by_its_bus_address(pair: tuple[Rig, Rig]) -> None:
     assert rig.vram[128] == 9
 
 
-@pytest.mark.parametrize("change", ["decoding", "moved", "unplugged", "removed", "ones"])
+CHANGES: dict[str, Callable[[Rig], None]] = {
+    "decoding": lambda peer: peer.write_config(0x04, 2, 0x4),
+    "moved": lambda peer: peer.write_config(0x18, 8, PEER_BASE << 1),
+    "unplugged": lambda peer: peer.replug_without_addresses(),
+    "removed": lambda peer: peer.inject("surprise_removal"),
+    "ones": lambda peer: peer.inject("config_ones"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_peer_that_does_not_answer(pair: tuple[Rig, Rig], change: str) -> None:
     rig, peer = pair
-    {
-        "decoding": lambda: peer.write_config(0x04, 2, 0x4),
-        "moved": lambda: peer.write_config(0x18, 8, PEER_BASE << 1),
-        "unplugged": peer.replug_without_addresses,
-        "removed": lambda: peer.inject("surprise_removal"),
-        "ones": lambda: peer.inject("config_ones"),
-    }[change]()
+    CHANGES[change](peer)
     rig.engines[0].submit(entry(Opcode.COPY, src=at(PEER_BASE), dst=vram(0), size=64))
     assert rig.engines[0].wait_error() == (ErrorCode.DMA_FAULT, 0, PEER_BASE)
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -59,7 +60,8 @@ def test_a_frozen_engine_begins_nothing_until_it_is_thawed_or_aborted() -> None:
         except Aborted:
             outcomes.append("aborted")
 
-    for release in (lambda: state.set_frozen(False), state.abort):
+    releases: list[Callable[[], None]] = [lambda: state.set_frozen(False), state.abort]
+    for release in releases:
         state.set_frozen(True)
         epoch = state.epoch
         thread = threading.Thread(target=work)
