@@ -81,22 +81,25 @@ class EventLog:
                 self.subscriber_errors.append(f"{type(error).__name__}: {error}")
 
 
-def load_events(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Return ``(line number, event)`` of each whole line of the log at ``path``.
+def load_events(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[int]]:
+    """Return ``(line number, event)`` of each event in the log at ``path``, and the lines that are none.
 
-    A last line that was cut off is left out, as is one that is no JSON object: a run that was killed
-    leaves such lines. Raises `LabError` when the file cannot be read.
+    A run that was killed leaves a last line that was cut off: it is among the latter. Raises `LabError`
+    when the file cannot be read.
     """
     try:
         text = path.read_bytes().decode("utf-8", "replace")
     except OSError as error:
         raise LabError(f"'{path}' cannot be read: {error.strerror}") from error
-    events = []
+    events: list[tuple[int, dict[str, Any]]] = []
+    bad_lines = []
     for number, line in enumerate(text.split("\n"), start=1):
         record = _parse_line(line)
         if record is not None:
             events.append((number, record))
-    return events
+        elif line:
+            bad_lines.append(number)
+    return events, bad_lines
 
 
 def _parse_line(line: str) -> dict[str, Any] | None:

@@ -1,36 +1,23 @@
-"""What all steps share: their result, their context, the registry, and deadlines that can be cancelled."""
+"""What all steps share: their result, their context, and deadlines that can be cancelled."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any
 
 from testbed.deadline import Deadline
 from testbed.errors import DeadlineExceeded, ScenarioFault
 from testbed.evidence.events import EventLog
 from testbed.evidence.run import RunFolder
+from testbed.guest.session import Guest
 from testbed.outcome import Status
-
-if TYPE_CHECKING:
-    from testbed.guest.session import Guest
-    from testbed.plan.model import CasePlan
-    from testbed.provision.model import Provisioned
-
-
-class Step(Protocol):
-    """What every step of a scenario has, whatever its verb."""
-
-    @property
-    def verb(self) -> str: ...
-    @property
-    def name(self) -> str | None: ...
-    @property
-    def guest(self) -> str | None: ...
-    @property
-    def timeout(self) -> float | None: ...
+from testbed.plan.model import CasePlan
+from testbed.scenario.model import StepBase
+from testbed.steps.assets import Assets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,60 +35,57 @@ class StepResult:
 
 
 class Stop:
-    """A flag that several threads share: once set, every `CancellableDeadline` of it has passed."""
+    """A flag that several threads share: once it is set, every `CancellableDeadline` with it has passed.
+
+    A child is also set when its parent is.
+    """
 
     def __init__(self, parent: Stop | None = None) -> None:
         self._parent = parent
-        self._event = threading.Event()
-        self._reason = ""
+        self._lock = threading.Lock()
+        self._reason: str | None = None
 
     def set(self, reason: str) -> None:
-        """Stop, for the first given ``reason``."""
-        if not self._event.is_set():
-            self._reason = reason
-            self._event.set()
+        """Stop; the first ``reason`` counts."""
+        with self._lock:
+            if self._reason is None:
+                self._reason = reason
 
     @property
     def reason(self) -> str | None:
         """Why it was stopped; None while it was not."""
-        if self._event.is_set():
+        if self._reason is not None or self._parent is None:
             return self._reason
-        return self._parent.reason if self._parent else None
+        return self._parent.reason
 
 
+@dataclass(frozen=True, slots=True)
 class CancellableDeadline(Deadline):
-    """A deadline that also passes when its `Stop` is set; waiting loops see it at their next check."""
+    """A deadline that also passes when its `Stop` is set; waiting loops see it at their next look."""
 
-    __slots__ = ("stop",)
     stop: Stop
-
-    @classmethod
-    def build(cls, at: float, what: str, stop: Stop) -> CancellableDeadline:
-        """Return a deadline at ``at`` on the monotonic clock that ``stop`` can bring forward."""
-        deadline = cls(at, what)
-        object.__setattr__(deadline, "stop", stop)
-        return deadline
 
     @property
     def left(self) -> float:
         """Seconds left; none after a stop."""
-        return 0.0 if self.stop.reason is not None else max(0.0, Deadline(self.at, self.what).left)
+        return 0.0 if self.stop.reason is not None else max(0.0, self.at - time.monotonic())
 
     @property
     def expired(self) -> bool:
         """Whether the point has passed or a stop was asked for."""
-        return self.stop.reason is not None or Deadline(self.at, self.what).expired
+        return self.stop.reason is not None or time.monotonic() >= self.at
 
     def sooner(self, seconds: float, what: str) -> CancellableDeadline:
         """Return the earlier of this deadline and ``seconds`` from now, with the same `Stop`."""
-        other = Deadline.after(seconds, what)
-        return self.build(other.at, what, self.stop) if other.at < self.at else self
+        at = time.monotonic() + seconds
+        return CancellableDeadline(at, what, self.stop) if at < self.at else self
 
     def check(self) -> None:
         """Raise `DeadlineExceeded` when it has passed, with the reason of the stop if that was it."""
         if self.stop.reason is not None:
             raise DeadlineExceeded(f"stopped: {self.what}: {self.stop.reason}")
-        Deadline(self.at, self.what).check()
+        if self.expired:
+            raise DeadlineExceeded(f"timed out: {self.what}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,28 +94,23 @@ class StepContext:
 
     case: CasePlan
     guests: Mapping[str, Guest]
-    lab: Provisioned
+    assets: Assets
     folder: RunFolder
     events: EventLog
-    deadline: Deadline
-    """Of this step: its own timeout or the case's, whichever is earlier."""
+    deadline: CancellableDeadline
+    """Of this step: its own timeout or that of what it is part of, whichever is earlier."""
     scale: float
-    stop: Stop
+    """How many times slower than the reference machine this one is."""
+    run_children: Callable[[Sequence[StepBase], StepContext], list[StepResult]]
+    """Runs the steps of a group in order, up to the first that is not good, and reports each."""
     index: str = ""
     """``3``, or ``3.1.2`` inside groups."""
-    run_children: Callable[[Sequence[Step], StepContext], Sequence[StepResult]]
-    """Runs the steps of a group in order, up to the first that is not good, and reports each."""
-    memory: dict[str, object] = field(default_factory=dict)
-    """Kept for the whole case, for example which guests have the tools already."""
 
-    def guest_of(self, step: Step) -> Guest:
-        """Return the guest that ``step`` names, or the only one."""
-        if step.guest is None:
-            if len(self.guests) == 1:
-                return next(iter(self.guests.values()))
-            raise ScenarioFault(f"the step '{step.verb}' must say which guest: {_names(self.guests)}")
+    def guest_of(self, step: StepBase) -> Guest:
+        """Return the guest that ``step`` names. Raises `ScenarioFault`."""
         if step.guest not in self.guests:
-            raise ScenarioFault(f"there is no guest '{step.guest}'; there are: {_names(self.guests)}")
+            known = ", ".join(f"'{name}'" for name in self.guests)
+            raise ScenarioFault(f"there is no guest '{step.guest}'; there is: {known}")
         return self.guests[step.guest]
 
     def step_folder(self, verb: str) -> Path:
@@ -142,14 +121,14 @@ class StepContext:
         """Return ``file:line`` relative to the run folder."""
         return self.folder.relative(path, line)
 
-    def for_child(self, number: str, *, stop: Stop | None = None) -> StepContext:
+    def for_child(self, number: int | str) -> StepContext:
         """Return the context of the group member ``number`` of this step."""
-        index = f"{self.index}.{number}" if self.index else number
-        return replace(self, index=index, stop=stop or self.stop)
+        return replace(self, index=f"{self.index}.{number}" if self.index else str(number))
+
+    def with_deadline(self, deadline: CancellableDeadline) -> StepContext:
+        """Return the same context with another deadline."""
+        return replace(self, deadline=deadline)
 
 
-Handler = Callable[[Step, StepContext], StepResult]
-
-
-def _names(guests: Mapping[str, object]) -> str:
-    return ", ".join(f"'{name}'" for name in guests) or "none"
+Handler = Callable[[Any, StepContext], StepResult]
+"""Carries out a step of the class that it is registered for (`testbed.steps.registry`)."""

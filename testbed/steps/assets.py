@@ -1,0 +1,133 @@
+"""What a case needs built before its guests start: kernel modules in load order, and guest tools."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from testbed.deadline import Deadline
+from testbed.errors import ProvisionError, ScenarioFault
+from testbed.guest.session import Guest
+from testbed.plan.model import CasePlan
+from testbed.provision.kernel import module_closure
+from testbed.provision.model import Provisioned
+from testbed.provision.modules import build_module
+from testbed.provision.tools import build_tools
+from testbed.scenario.model import (
+    AlwaysStep,
+    CountersStep,
+    JobsStep,
+    ModuleStep,
+    ParallelStep,
+    RepeatStep,
+    StepBase,
+    ToolStep,
+)
+
+MODULE_SOURCES = Path(__file__).parents[2] / "guest-images" / "modules"
+TOOL_FOLDER = "/usr/local/bin"
+_DEPENDS = re.compile(rb"(?:^|\0)depends=([^\0]*)\0")
+
+
+class Assets:
+    """Built modules and tools of one case; tools are pushed once per guest."""
+
+    def __init__(self, modules: dict[str, tuple[Path, ...]], tools: Path | None) -> None:
+        self._modules = modules
+        self._tools = tools
+        self._lock = threading.Lock()
+        self._have_tools: set[str] = set()
+
+    def module_files(self, name: str) -> tuple[Path, ...]:
+        """Return the files to insert for module ``name``, in order; its own is the last."""
+        if name not in self._modules:
+            raise ScenarioFault(f"module '{name}' was not built for this case")
+        return self._modules[name]
+
+    def push_tools(self, guest: Guest, deadline: Deadline) -> None:
+        """Make sure that ``guest`` has the tools."""
+        with self._lock:
+            if guest.name in self._have_tools or self._tools is None:
+                return
+            files: dict[str, Path | bytes] = {
+                f"{TOOL_FOLDER}/{path.name}": path for path in sorted(self._tools.iterdir())
+            }
+            guest.push(files, deadline=deadline)
+            self._have_tools.add(guest.name)
+
+
+def prepare_assets(case: CasePlan, lab: Provisioned) -> Assets:
+    """Build what ``case`` needs, from the cache when it is there.
+
+    Raises `ScenarioFault` with the compiler's output when a module does not compile, or is not known.
+    """
+    steps = list(walk_steps(case.steps))
+    names = [use.name for use in case.modules]
+    names += [step.module for step in steps if isinstance(step, ModuleStep)]
+    wants_tools = any(isinstance(step, (ToolStep, JobsStep)) for step in steps)
+    modules = {name: _build_closure(name, lab) for name in dict.fromkeys(names)}
+    return Assets(modules, build_tools(lab) if wants_tools else None)
+
+
+def walk_steps(steps: Iterable[StepBase]) -> Iterator[StepBase]:
+    """Yield all steps, those inside groups too."""
+    for step in steps:
+        yield step
+        yield from walk_steps(find_children(step))
+
+
+def find_children(step: StepBase) -> tuple[StepBase, ...]:
+    """Return the steps inside ``step``; none unless it is a group."""
+    match step:
+        case CountersStep():
+            return step.steps
+        case ParallelStep():
+            return tuple(child for branch in step.parallel for child in branch)
+        case RepeatStep():
+            return step.repeat.steps
+        case AlwaysStep():
+            return step.always
+    return ()
+
+
+def _build_closure(name: str, lab: Provisioned) -> tuple[Path, ...]:
+    """Return the files of a module and its dependencies, ours built, in load order."""
+    files: dict[str, Path] = {}
+
+    def add(wanted: str) -> None:
+        if wanted in files:
+            return
+        source = MODULE_SOURCES / wanted
+        if source.is_dir():
+            built = _build(source, lab)
+            for needed in read_depends(built):
+                add(needed)
+            files[wanted] = built
+            return
+        for path in _closure(wanted, lab):
+            files.setdefault(path.name.split(".", 1)[0].replace("-", "_"), path)
+
+    add(name)
+    return tuple(files.values())
+
+
+def _build(source: Path, lab: Provisioned) -> Path:
+    try:
+        return build_module(lab, source)
+    except ProvisionError as error:
+        raise ScenarioFault(error.message, where=error.where, hint=error.hint) from error
+
+
+def _closure(name: str, lab: Provisioned) -> list[Path]:
+    try:
+        return module_closure(lab.kernel, [name])
+    except ProvisionError as error:
+        raise ScenarioFault(error.message, where=error.where, hint=error.hint) from error
+
+
+def read_depends(module: Path) -> list[str]:
+    """Return the names that a built module depends on, from its ``.modinfo`` section."""
+    found = _DEPENDS.search(module.read_bytes())
+    return [name for name in (found[1].decode("ascii", "replace").split(",") if found else []) if name]

@@ -1,0 +1,157 @@
+"""`run_case`: from a `CasePlan` to a finished run folder. Set-up, body and teardown are kept apart.
+
+The folder is complete whatever happens: Ctrl-C, a panic, a dead QEMU and a full disk each leave their
+reason in ``events.jsonl``. Whether the case passed is for `testbed.verdict` to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from testbed.deadline import Deadline
+from testbed.errors import GuestPanicked, ScenarioFault, TestbedError
+from testbed.evidence.events import EventLog, Subscriber
+from testbed.evidence.run import RunFolder, create_run_folder
+from testbed.guest.accel import Accel
+from testbed.guest.lab import Lab
+from testbed.guest.session import Guest, guest_session
+from testbed.outcome import Status
+from testbed.plan.model import CasePlan
+from testbed.provision.model import Provisioned
+from testbed.scenario.model import ModuleStep, StepBase
+from testbed.steps.assets import prepare_assets
+from testbed.steps.base import CancellableDeadline, StepContext, Stop
+from testbed.steps.sequence import run_sequence
+
+_MODULE_SECONDS = "30s"
+_SETUP = "0"  # index of what happens before step 1
+_SYNC_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What all cases of a run share."""
+
+    provisioned: Provisioned
+    accel: Accel
+    out: Path
+    scale: float = 1.0
+    """How many times slower this machine is than the reference; all budgets are multiplied by it."""
+
+
+def run_case(
+    case: CasePlan,
+    bench: Bench,
+    *,
+    scenario_text: str,
+    subscribers: tuple[Subscriber, ...] = (),
+    stop: Stop | None = None,
+    started: Callable[[RunFolder], None] | None = None,
+) -> RunFolder:
+    """Run one case and return its folder. Safe to call from several threads at once.
+
+    ``started`` gets the folder as soon as there is one. Raises `UsageError` when no folder can be made,
+    `LabError` when the disk is full, and KeyboardInterrupt, after the evidence is closed.
+    """
+    began = time.monotonic()
+    folder = create_run_folder(bench.out, case.name)
+    if started is not None:
+        started(folder)
+    with EventLog(folder.events) as events:
+        for subscriber in subscribers:
+            events.subscribe(subscriber)
+        folder.write(folder.plan.name, case.model_dump_json(indent=1) + "\n")
+        folder.write(folder.scenario.name, scenario_text)
+        events.emit(
+            "case_started",
+            name=case.name,
+            seed=case.seed,
+            kernel=bench.provisioned.kernel.release,
+            accel=bench.accel.name,
+            accel_reason=bench.accel.reason,
+            wall=datetime.now(UTC).isoformat(),
+        )
+        try:
+            with _errors_become_events(events):
+                if case.skip_reason is None:
+                    _run_live(case, bench, folder, events, stop or Stop())
+        finally:
+            events.emit("case_finished", seconds=round(time.monotonic() - began, 3))
+    return folder
+
+
+@contextlib.contextmanager
+def _errors_become_events(events: EventLog) -> Iterator[None]:
+    """Write down what ended the case early; only Ctrl-C goes further."""
+    try:
+        yield
+    except GuestPanicked as error:
+        _note(events, Status.FAIL, error)
+    except ScenarioFault as error:
+        _note(events, Status.ERROR, error)
+    except TestbedError as error:
+        _note(events, Status.MISS, error)
+    except KeyboardInterrupt:
+        events.emit("error", status=Status.MISS.value, message="interrupted", hint=None)
+        raise
+
+
+def _note(events: EventLog, status: Status, error: TestbedError) -> None:
+    place = f"{error.where}: " if error.where else ""
+    events.emit("error", status=status.value, message=f"{place}{error.message}", hint=error.hint)
+
+
+def _run_live(case: CasePlan, bench: Bench, folder: RunFolder, events: EventLog, stop: Stop) -> None:
+    assets = prepare_assets(case, bench.provisioned)
+    with ExitStack() as stack:
+        guests: dict[str, Guest] = {}
+        for plan in case.guests:
+            lab = Lab(
+                provisioned=bench.provisioned,
+                accel=bench.accel,
+                folder=folder.guest(plan.name),
+                events=events,
+                scale=bench.scale,
+                seed=case.seed,
+            )
+            guests[plan.name] = stack.enter_context(guest_session(plan, lab))
+        seconds = case.timeout * bench.scale
+        what = f"the case's budget of {seconds:.3g} s is used up"
+        deadline = CancellableDeadline(time.monotonic() + seconds, what, stop)
+        context = StepContext(
+            case=case,
+            guests=guests,
+            assets=assets,
+            folder=folder,
+            events=events,
+            deadline=deadline,
+            scale=bench.scale,
+            run_children=run_sequence,
+        )
+        try:
+            if all(result.good for result in run_sequence(_setup_steps(case), context.for_child(_SETUP))):
+                run_sequence(case.steps, context)
+        finally:
+            _sync_logs(guests, bench.scale)
+
+
+def _setup_steps(case: CasePlan) -> list[StepBase]:
+    """The scenario's ``modules`` list as steps of each guest, so that reports show them."""
+    return [
+        ModuleStep(module=use.name, args=use.args, guest=plan.name, timeout=_MODULE_SECONDS)
+        for plan in case.guests
+        for use in case.modules
+    ]
+
+
+def _sync_logs(guests: dict[str, Guest], scale: float) -> None:
+    """Wait until the kernel's last words are in the evidence; a guest that is lost has none to wait for."""
+    for guest in guests.values():
+        with contextlib.suppress(TestbedError):
+            guest.sync_kmsg(Deadline.after(_SYNC_SECONDS * scale, "the kernel's last messages"))

@@ -1,0 +1,1 @@
+"""Verdicts: a pure function of the run folder (`judge`), and the reports that are made of them."""

@@ -1,0 +1,71 @@
+"""`Verdict`: what a run folder proves. Saved as ``verdict.json``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed.outcome import Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One thing that made the verdict what it is."""
+
+    status: Status
+    text: str
+    pointer: str = ""
+    """``file:line`` in the run folder; empty when there is no such place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutcome:
+    """One step that began."""
+
+    index: str
+    verb: str
+    name: str
+    status: Status
+    seconds: float
+    detail: str = ""
+    pointers: tuple[str, ...] = ()
+    began: float = 0.0
+    """Seconds after the case began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Status of a case and why, worst reason first. Identical for the same run folder."""
+
+    name: str
+    status: Status
+    run_dir: str
+    reasons: tuple[Reason, ...] = ()
+    steps: tuple[StepOutcome, ...] = ()
+    seconds: float = 0.0
+    kernel: str = ""
+    accel: str = ""
+    accel_reason: str = ""
+    seed: int = 0
+    wall: str = ""
+    """UTC time at which the case began, ISO 8601."""
+    about: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The first reason in one line; empty for a plain pass."""
+        return self.reasons[0].text if self.reasons else ""
+
+
+def save_verdict(verdict: Verdict, path: Path) -> None:
+    """Write ``verdict.json``. It is derived, so an older one is replaced, in one step."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_text(json.dumps(verdict_to_json(verdict), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    draft.replace(path)
+
+
+def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+    """Return the form that ``verdict.json`` and ``--json`` hold."""
+    return asdict(verdict)
