@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import secrets
@@ -16,6 +17,7 @@ from testbed.guest import reaper
 
 RUNNER_VARIABLE = "TESTBED_RUNNER"
 """Pid of the runner, in the environment of each process that it starts."""
+_LEAVE_SECONDS = 5.0
 
 
 class Custody:
@@ -39,6 +41,19 @@ class Custody:
         """Start the reaper unless it runs; to be called before anything that needs it is made."""
         with self._lock:
             self._ensure()
+
+    def close(self) -> None:
+        """Let the reaper go. With nothing held it leaves at once, else it cleans up as if we had died."""
+        with self._lock:
+            if self._pipe is None or self._process is None:
+                return
+            if not self._held:
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(self._pipe, reaper.DISMISSAL)
+            os.close(self._pipe)
+            self._pipe = None
+            self._process.wait(_LEAVE_SECONDS)
+            self._process = None
 
     @contextmanager
     def hold_folder(self, path: Path) -> Iterator[None]:
@@ -109,4 +124,5 @@ def get_custody() -> Custody:
     with _lock:
         if _current is None or _current[0] != os.getpid():
             _current = (os.getpid(), Custody())
+            atexit.register(_current[1].close)
         return _current[1]

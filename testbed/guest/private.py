@@ -17,7 +17,7 @@ from testbed.guest.custody import get_custody
 
 OWNER_FILE = "owner.json"
 _SOCKET_PATH_MAX = 107  # bytes of sun_path without its end, unix(7)
-_LONGEST_NAME = 40
+_LONGEST_NAME = 32
 
 
 def find_base() -> Path:

@@ -107,6 +107,8 @@ class Process:
         """Ask, then SIGTERM, then SIGKILL, each when the one before did not help; idempotent."""
         if self.exit_record is None:
             how = self._escalate(ask, grace)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)  # children that it left behind
             status = self.poll()
             assert status is not None
             self.exit_record = ExitRecord(status=status, how=how, seconds=time.monotonic() - self._started)

@@ -21,6 +21,7 @@ import time
 RUN_VARIABLE = "TESTBED_RUN"
 """Environment variable that marks each process of a run; its value is the run's id."""
 ARGV_MARKER = "testbed-reaper"
+DISMISSAL = b"dismissed\n"
 PRIVATE_PREFIX = "testbed-"
 """Only folders whose name begins so are ever removed."""
 _SCAN_AT = (0.0, 0.05, 0.2, 0.5)  # seconds after the end: a fork that was under way shows up late
@@ -84,11 +85,20 @@ def _follow(lines: list[str], pids: dict[int, int], folders: dict[str, None]) ->
                 folders[rest] = None
 
 
-def _listen(pids: dict[int, int], folders: dict[str, None]) -> None:
+def _listen(pids: dict[int, int], folders: dict[str, None]) -> bool:
+    """Return whether we were dismissed; False when the runner is gone."""
     rest = b""
     while data := os.read(0, 65536):
+        if (rest + data).endswith(DISMISSAL):
+            return True
         *whole, rest = (rest + data).split(b"\n")
         _follow([os.fsdecode(line) for line in whole], pids, folders)
+    return False
+
+
+def _kill_marked(run_id: str) -> None:
+    for pid in find_marked(run_id):
+        kill_process(pid)
 
 
 def _clean(run_id: str, pids: dict[int, int], folders: dict[str, None]) -> None:
@@ -98,8 +108,7 @@ def _clean(run_id: str, pids: dict[int, int], folders: dict[str, None]) -> None:
             kill_process(pid)
     for at in _SCAN_AT:
         time.sleep(max(0.0, began + at - time.monotonic()))
-        for pid in find_marked(run_id):
-            kill_process(pid)
+        _kill_marked(run_id)
         for path in folders:
             remove_folder(path)
 
@@ -111,9 +120,9 @@ def main() -> None:
     os.chdir("/")
     pids: dict[int, int] = {}
     folders: dict[str, None] = {}
-    try:
-        _listen(pids, folders)
-    finally:
+    if _listen(pids, folders):
+        _kill_marked(sys.argv[2])
+    else:
         _clean(sys.argv[2], pids, folders)
 
 
