@@ -53,7 +53,8 @@ class BarMemory:
 
     def clear(self) -> None:
         """All zero, by giving the pages back."""
-        self._map.madvise(mmap.MADV_REMOVE)
+        if not self._map.closed:
+            self._map.madvise(mmap.MADV_REMOVE)
 
     def fill_ones(self) -> None:
         """All ones: what is left of memory when a device is gone."""

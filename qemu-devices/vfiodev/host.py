@@ -51,7 +51,10 @@ class DeviceThread(threading.Thread):
                 self._device.violation(f"cannot accept a client: {error}")
                 return
             self._control.device_event("attached", self._device.name)
-            serve(sock, self._device)
+            try:
+                serve(sock, self._device)
+            except Exception as error:  # noqa: BLE001 - a model failed to attach or detach; serve the next client
+                self._device.violation(f"the model failed: {type(error).__name__}: {error}")
             self._control.device_event("detached", self._device.name)
 
 

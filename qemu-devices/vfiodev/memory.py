@@ -204,12 +204,13 @@ class GuestMemory:
         region.key = key
 
     def _retire(self, regions: list[Region]) -> None:
+        # A region that stays pinned keeps its file open: closing a descriptor in use could hit another file.
         end = time.monotonic() + DRAIN_SECONDS
         for region in regions:
             while region.pins and (left := end - time.monotonic()) > 0:
                 self._changed.wait(left)
             file = region.file
-            if file is None:
+            if file is None or region.pins:
                 continue
             file.references -= 1
             if not file.references:

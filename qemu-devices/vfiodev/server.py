@@ -98,8 +98,8 @@ class Connection:
         """Attach the device, answer messages until the stream ends, detach it. Why the stream ended."""
         self._memory.serving_thread = threading.get_ident()
         self._device.dma.messenger = self._memory
-        self._device.attach()
         try:
+            self._device.attach()
             while True:
                 self._serve_one(self._stream.recv())
         except FatalStreamError as error:

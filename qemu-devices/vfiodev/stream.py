@@ -16,6 +16,7 @@ MAX_XFER: Final = 64 << 10
 MAX_MESSAGE: Final = MAX_XFER + 256
 MAX_FDS: Final = 16
 _BUFFER: Final = 2 * MAX_MESSAGE
+_TRUNCATED: Final = int(socket.MSG_CTRUNC)
 _ANCILLARY: Final = socket.CMSG_SPACE(MAX_FDS * 4)
 
 
@@ -125,8 +126,8 @@ class Stream:
         except OSError as error:
             raise FatalStreamError(f"cannot receive: {error}") from error
         self._end += count
-        if ancillary or flags & socket.MSG_CTRUNC:
-            self._assign(ancillary, truncated=bool(flags & socket.MSG_CTRUNC))
+        if ancillary or flags & _TRUNCATED:
+            self._assign(ancillary, truncated=bool(flags & _TRUNCATED))
         if not count:
             raise FatalStreamError("the client closed the connection")
 
