@@ -81,7 +81,7 @@ def build_archive(
             where=str(KEYRING),
             hint="apt-get install debian-archive-keyring",
         )
-    for part in ("state/lists/partial", "cache/archives/partial", "etc/preferences.d", "etc/apt.conf.d"):
+    for part in ("state/lists/partial", "cache/archives/partial", "nowhere/partial", "etc/preferences.d"):
         (root / part).mkdir(parents=True, exist_ok=True)
     (root / "status").touch()
     (root / "apt.conf").write_text(
@@ -107,7 +107,9 @@ def find_dependencies(archive: Archive, package: str) -> list[str]:
 
 def resolve_packages(archive: Archive, names: Sequence[str]) -> list[Deb]:
     """Return the newest versions of ``names`` and of all that they depend on, sorted by name."""
-    done = _apt(archive, "install", "--print-uris", *names)
+    # apt does not print what it has already downloaded, hence a place where there is nothing
+    nowhere = f"Dir::Cache::archives={archive.root / 'nowhere'}"
+    done = _apt(archive, "install", "--print-uris", "-o", nowhere, *names)
     if done.status != 0:
         raise ProvisionError(f"packages cannot be resolved: {_reason(done)}", hint=_MIRROR_HINT)
     debs = [_parse_uri(line) for line in _URI_LINE.finditer(done.output)]
@@ -145,7 +147,7 @@ def fetch_packages(
 
 
 def _refuse_version(archive: Archive, source: str, version: str) -> None:
-    stanza = f"Package: src:{source}:any\nPin: version {version}\nPin-Priority: -1\n"
+    stanza = f"Package: src:{source}\nPin: version {version}\nPin-Priority: -1\n"
     (archive.root / "etc" / "preferences.d" / f"{source}_{version.replace(':', '_')}.pref").write_text(stanza)
 
 

@@ -62,7 +62,7 @@ class Kernel:
     image: Path
     """bzImage."""
     modules_dir: Path
-    """The directory that holds ``modules.dep`` (``lib/modules/RELEASE``)."""
+    """The directory that holds ``modules.order``: ``lib/modules/RELEASE``, or a built tree."""
     build_dir: Path
     """What ``make -C`` gets, as seen from inside the toolbox."""
     tree: Path | None
@@ -80,7 +80,7 @@ class Image:
     cmdline: tuple[str, ...]
     """Kernel command line words that the image wants; the session appends its own."""
     modules: tuple[str, ...]
-    """Names of kernel modules inside the image (``modprobe`` finds them), dependencies included."""
+    """Names of the kernel modules that init loads, dependencies included, in that order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

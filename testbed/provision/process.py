@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ def run_program(
             start_new_session=True,
             pass_fds=[writer] if status_lines else [],
         )
+        _running.add(child)
         try:
             if status_lines:
                 os.close(writer)
@@ -67,9 +69,18 @@ def run_program(
         except BaseException:
             _kill_group(child)
             raise
+        finally:
+            _running.discard(child)
         log.seek(0)
         output = log.read().decode("utf-8", errors="replace")
     return Finished(argv=tuple(words), status=status, output=output)
+
+
+def kill_programs() -> None:
+    """Kill what other threads are running, so that they can be joined at once after an interrupt."""
+    for child in list(_running):
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,47 @@
+"""Out-of-tree kernel modules, built for one kernel inside the toolbox."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from testbed.errors import ProvisionError, UsageError
+from testbed.provision.cache import build_key, get_entry, hash_tree
+from testbed.provision.enter import run_inside
+from testbed.provision.model import Provisioned
+from testbed.provision.sources import UAPI
+
+_KIND = "module"
+
+
+def build_module(provisioned: Provisioned, source: Path) -> Path:
+    """Return ``NAME.ko`` built from the directory ``source`` (with ``Kbuild``; NAME is the directory's name).
+
+    The headers of ``guest-images/uapi`` are at ``../../uapi`` seen from the sources. Warnings are errors.
+    Raises `UsageError` when ``source`` holds no ``Kbuild``, `ProvisionError` with the compiler's output when
+    it does not compile.
+    """
+    if not (source / "Kbuild").exists():
+        raise UsageError(f"'{source}' is no kernel module: it holds no Kbuild file")
+    kernel, toolbox = provisioned.kernel, provisioned.toolbox
+    key = build_key(kernel.key, toolbox.key, source.name, hash_tree(source), hash_tree(UAPI))
+    name = f"{source.name}.ko"
+
+    def build(directory: Path) -> None:
+        shutil.copytree(source, directory / "modules" / source.name)
+        shutil.copytree(UAPI, directory / "uapi")
+        inside = f"/build/modules/{source.name}"
+        argv = ["make", f"-j{os.cpu_count() or 1}", "-C", str(kernel.build_dir), f"M={inside}", "W=1"]
+        binds = {"/build": directory} | ({str(kernel.tree): kernel.tree} if kernel.tree else {})
+        done = run_inside(toolbox.root, [*argv, "KCFLAGS=-Werror", "modules"], binds=binds)
+        built = directory / "modules" / source.name / name
+        if done.status != 0 or not built.exists():
+            what = f"module '{source.name}' does not compile for kernel '{kernel.release}'"
+            raise ProvisionError(f"{what}:\n{done.output.strip()}", where=str(source))
+        built.rename(directory / name)
+        (directory / "build.log").write_text(done.output)
+        shutil.rmtree(directory / "modules")
+        shutil.rmtree(directory / "uapi")
+
+    return get_entry(provisioned.cache, _KIND, key, build) / name

@@ -1,0 +1,11 @@
+"""Where this project keeps what runs in the guest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+GUEST_IMAGES = Path(__file__).parents[2] / "guest-images"
+INIT = GUEST_IMAGES / "init"
+RECIPE = GUEST_IMAGES / "recipes" / "base.toml"
+TOOLS = GUEST_IMAGES / "tools"
+UAPI = GUEST_IMAGES / "uapi"
