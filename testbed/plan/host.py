@@ -1,4 +1,4 @@
-"""Facts about this host and the kernel, as a value: probed elsewhere, compared here with what a case requires."""
+"""Facts about this host and the kernel, as a value: probed elsewhere, compared here with what cases need."""
 
 from __future__ import annotations
 

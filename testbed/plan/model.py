@@ -11,7 +11,7 @@ from pydantic import Field
 from testbed.scenario.base import Strict
 from testbed.scenario.document import ExpectedVerdict, ExpectedWarning, Plug, Requires
 from testbed.scenario.model import Step
-from testbed.scenario.values import Duration, Seq
+from testbed.scenario.values import Seconds, Seq
 
 AccelChoice = Literal["auto", "kvm", "tcg"]
 
@@ -73,7 +73,7 @@ class CasePlan(Strict):
     guests: Seq[GuestPlan]
     modules: Seq[ModuleUse] = ()
     steps: Seq[Step]
-    timeout: Duration
+    timeout: Seconds
     expected_warnings: Seq[ExpectedWarning] = ()
     expect_verdict: ExpectedVerdict | None = None
     requires: Requires = Requires()

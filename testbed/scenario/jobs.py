@@ -36,31 +36,31 @@ class VectorArgs(Strict):
 class FillOp(Strict):
     """Fill a buffer with a pattern."""
 
-    fill: FillArgs
+    fill: FillArgs = Field(description="buffer and value.")
 
 
 class CopyOp(Strict):
     """Copy one buffer to another."""
 
-    copy_: CopyArgs = Field(alias="copy")
+    copy_: CopyArgs = Field(alias="copy", description="from and to.")
 
 
 class ChecksumOp(Strict):
     """CRC-32 of a buffer."""
 
-    checksum: Name
+    checksum: Name = Field(description="The buffer.")
 
 
 class DelayOp(Strict):
     """Keep the engine busy."""
 
-    delay: Duration
+    delay: Duration = Field(description="How long.")
 
 
 class VectorOp(Strict):
     """Element-wise operation; compute engines only."""
 
-    vector: VectorArgs
+    vector: VectorArgs = Field(description="op, a, b and to.")
 
 
 OPERATIONS = ("fill", "copy", "checksum", "delay", "vector")

@@ -13,7 +13,8 @@ from testbed.errors import Problem, ScenarioError
 from testbed.scenario.document import Document, Scenario, Variant
 from testbed.scenario.prepare import build_params, fill_in, iterate_axes, put_in
 from testbed.scenario.problems import report_errors
-from testbed.scenario.rules import Known, check_document
+from testbed.scenario.rules import Finding, Known, check_document
+from testbed.scenario.salvage import check_rest
 from testbed.scenario.tree import Loc, Tree, parse_tree
 from testbed.scenario.values import describe
 
@@ -141,10 +142,15 @@ def _build_variant(tree: Tree, axes: dict[str, Any], silent: list[Loc], known: K
         document = Document.model_validate(data)
     except ValidationError as error:
         report_errors(tree, error, silent)
+        _report_findings(tree, check_rest(tree, data, error, known))
         return None
-    for finding in check_document(document, known):
-        tree.report(tree.at(finding.loc, key=finding.key), finding.message, finding.hint)
+    _report_findings(tree, check_document(document, known))
     return Variant(axes=axes, params=params, document=document)
+
+
+def _report_findings(tree: Tree, findings: list[Finding]) -> None:
+    for finding in findings:
+        tree.report(tree.at(finding.loc, key=finding.key), finding.message, finding.hint)
 
 
 def join_axes(axes: dict[str, Any]) -> str:

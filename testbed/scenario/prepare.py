@@ -9,6 +9,7 @@ from typing import Any
 
 from testbed.scenario.suggest import closest
 from testbed.scenario.tree import Loc, Tree
+from testbed.scenario.values import is_name
 
 MAX_CASES = 256
 _PLACE = re.compile(r"\$?\$\{([^}]*)\}")
@@ -103,7 +104,7 @@ def _spell(value: Any) -> str:
 def fill_in(data: dict[str, Any]) -> None:
     """Give each step the guest that it leaves out, and faults the only device of that guest."""
     guests = _mapping(data.get("guests"))
-    first = next(iter(guests), "vm")
+    first = next((name for name in guests if is_name(name)), "vm")
     for step in iterate_raw_steps(data.get("steps")):
         step.setdefault("guest", first)
         if "inject" in step or "clear" in step:

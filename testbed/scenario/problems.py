@@ -11,6 +11,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from testbed.scenario.document import Document
+from testbed.scenario.jobs import OPERATIONS
 from testbed.scenario.model import VERBS
 from testbed.scenario.suggest import join, suggest
 from testbed.scenario.tree import Loc, Tree
@@ -37,21 +38,26 @@ def report_errors(tree: Tree, error: ValidationError, silent: Iterable[Loc]) -> 
     quiet = set(silent)
     for item in error.errors(include_url=False):
         loc = tuple(item["loc"])
-        plain = strip_tags(loc)
+        plain = strip_tags(tree, loc)
         if plain in quiet or _is_consequence(item):
             continue
         place, key, message, hint = _translate(item, loc, plain)
         tree.report(tree.at(place, key=key), message, hint)
 
 
-def strip_tags(loc: Loc) -> Loc:
+def strip_tags(tree: Tree, loc: Loc) -> Loc:
     """Return ``loc`` without the union tags and key marks that pydantic adds."""
-    return tuple(part for part in loc if not (isinstance(part, str) and part[:1] in "<["))
+    plain: Loc = ()
+    for part in loc:
+        # A key of the file may look like a tag.
+        if (*plain, part) in tree.keys or not (isinstance(part, str) and part[:1] in ("<", "[")):
+            plain = (*plain, part)
+    return plain
 
 
 def _is_consequence(item: ErrorDetails) -> bool:
     """Whether a container is called too short only because its entries have errors of their own."""
-    return item["type"] == "too_short" and bool(item["input"])
+    return item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]
 
 
 def _translate(item: ErrorDetails, loc: Loc, plain: Loc) -> tuple[Loc, bool, str, str | None]:
@@ -71,6 +77,8 @@ def _translate(item: ErrorDetails, loc: Loc, plain: Loc) -> tuple[Loc, bool, str
         hint = suggest(value, words) if isinstance(value, str) else None
         hint = hint if hint and hint.startswith("did") else None
         expected = str(context.get("expected", "")).replace("'", "")
+        if "<nop>" in loc:
+            expected = f"nop, or a mapping with one of {join(OPERATIONS)}"
         return plain, False, f"{name} takes {expected}, got {describe(value)}", hint
     return plain, False, f"{name} {_complaint(item)}", None
 

@@ -190,7 +190,7 @@ def parse_tree(path: Path, text: str) -> Tree:
     except ReaderError as error:
         before = text[: error.position]
         place = (before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
-        tree.report(place, f"the character {error.character!r} is not allowed in YAML")
+        tree.report(place, f"the character {text[error.position]!r} is not allowed in YAML")
         tree.check()
     except (YAMLError, ValueError, AttributeError, IndexError, OverflowError) as error:
         # Malformed directives and escapes leave the scanner by these.

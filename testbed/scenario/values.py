@@ -38,7 +38,7 @@ COMPARISONS: dict[str, Comparison] = {
 
 def describe(value: object) -> str:
     """Return what a value is in a reader's words: ``a list``, ``the text 'abc'``, ``the number 5``."""
-    if value is None:
+    if value is None or value == "":
         return "nothing"
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -75,7 +75,7 @@ def format_duration(seconds: float) -> str:
         count = seconds / _UNITS[unit]
         if count == int(count) and (count > 0 or unit == "s"):
             return f"{int(count)}{unit}"
-    return f"{round(seconds * 1e6, 3):.10g}us"
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
 def parse_size(text: str) -> int:
@@ -102,6 +102,10 @@ def _duration(value: object) -> float:
     if not 0 <= seconds <= _LONGEST:
         raise takes("a duration like 5s, 300ms or 2min (at most 24h)", value)
     return seconds
+
+
+def _seconds(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
 
 
 def _size(value: object) -> int:
@@ -196,6 +200,11 @@ def kernel_fits(wanted: str, release: str) -> bool:
     return COMPARISONS[found[1]](have, bound)
 
 
+def is_name(text: str) -> bool:
+    """Whether ``text`` can name a guest, a device, a job, a buffer or a tag."""
+    return re.fullmatch(_NAME, text) is not None
+
+
 def _schema(kind: object, **more: object) -> WithJsonSchema:
     return WithJsonSchema({"type": kind, **more})
 
@@ -206,13 +215,19 @@ Duration = Annotated[
     float,
     BeforeValidator(_duration),
     PlainSerializer(format_duration, return_type=str, when_used="json"),
-    _schema("string", pattern=_DURATION.pattern, examples=["5s", "300ms", "2min"]),
+    _schema("string", pattern=f"^{_DURATION.pattern}$", examples=["5s", "300ms", "2min"]),
 ]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+]
+"""As `Duration`, but a number is fine too: for values that our own code makes."""
 Size = Annotated[
     int,
     BeforeValidator(_size),
     PlainSerializer(format_size, return_type=str, when_used="json"),
-    _schema(["string", "integer"], pattern=_SIZE.pattern, examples=["64K", "512M", "1G"]),
+    _schema(["string", "integer"], pattern=f"^{_SIZE.pattern}$", examples=["64K", "512M", "1G"]),
 ]
 Regex = Annotated[str, BeforeValidator(_regex), _schema("string", format="regex", minLength=1)]
 Scalar = Annotated[
@@ -220,6 +235,6 @@ Scalar = Annotated[
 ]
 Word32 = Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
 ExitStatus = Annotated[int | str, BeforeValidator(_exit), _schema(["integer", "string"])]
-KernelVersion = Annotated[str, BeforeValidator(_kernel), _schema("string", pattern=_KERNEL.pattern)]
+KernelVersion = Annotated[str, BeforeValidator(_kernel), _schema("string", pattern=f"^{_KERNEL.pattern}$")]
 Change = Annotated[str, BeforeValidator(_delta), _schema(["string", "integer"])]
 Seq = Annotated[tuple[T, ...], Field(strict=False)]

@@ -1,0 +1,32 @@
+"""``testbed schema``: a JSON Schema of the scenario language, for editors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from testbed.errors import UsageError
+from testbed.outcome import ExitCode
+from testbed.scenario.schema import build_schema
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb to the program's parser."""
+    parser = subparsers.add_parser("schema", help="write the JSON Schema that editors check scenarios with")
+    parser.add_argument("output", metavar="FILE", nargs="?", type=Path, help="default: standard output")
+    parser.set_defaults(main=main)
+
+
+def main(args: argparse.Namespace) -> ExitCode:
+    """Write the schema. Raises `UsageError` when the file cannot be written."""
+    text = json.dumps(build_schema(), indent=2) + "\n"
+    if args.output is None:
+        sys.stdout.write(text)
+        return ExitCode.OK
+    try:
+        args.output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write '{args.output}': {error.strerror}") from error
+    return ExitCode.OK
