@@ -1,8 +1,9 @@
 """Interrupts: eventfds, masks, triggers, de-assignment, bad requests."""
 
+import dataclasses
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 from vfio_client import (
@@ -19,8 +20,10 @@ from vfio_client import (
     Rig,
 )
 
-from vfiodev.device import Device
+from vfiodev.device import Description, Device
+from vfiodev.irq import INTX
 from vfiodev.template import MODEL, regs
+from vfiodev.template.device import Template
 
 
 @pytest.fixture
@@ -142,3 +145,28 @@ def test_descriptors_that_do_not_fit(client: Client, eventfds: list[int]) -> Non
         client.ask(SET_IRQS, struct.pack("<IIIII", 20, IRQ_NONE | IRQ_TRIGGER, 2, 0, 1), (eventfds[0],))
     os.close(read_end)
     os.close(write_end)
+
+
+class Old(Template):
+    """The template with INTx."""
+
+    @classmethod
+    def describe(cls, params: Mapping[str, object]) -> Description:
+        return dataclasses.replace(Template.describe(params), has_intx=True)
+
+
+def test_intx_is_masked_by_itself_and_raised_again_while_high(rig: Rig, eventfds: list[int]) -> None:
+    device = rig.make(Old)
+    with rig.client(device) as client:
+        assert client.get(7, 0x3D, 1) == 1
+        client.set_irqs(IRQ_EVENTFD | IRQ_TRIGGER, 0, 1, fds=(eventfds[0],), index=INTX)
+        device.irq.set_intx(True)
+        device.irq.set_intx(True)
+        assert signalled(eventfds[0]) == 1
+        client.set_irqs(IRQ_NONE | IRQ_UNMASK, 0, 1, index=INTX)
+        assert signalled(eventfds[0]) == 1
+        device.irq.set_intx(False)
+        client.set_irqs(IRQ_NONE | IRQ_UNMASK, 0, 1, index=INTX)
+        assert signalled(eventfds[0]) == 0
+        device.irq.set_intx(True)
+        assert signalled(eventfds[0]) == 1
