@@ -23,7 +23,7 @@
 static const char *second;
 
 const struct arg import_args[] = {
-	{ "second", ARG_TEXT, &second, NULL,
+	{ "second", ARG_MAYBE_TEXT, &second, NULL,
 	  "render node or PCI address of the importer (default: the second of tbgpu)" },
 	{ 0 },
 };

@@ -18,7 +18,8 @@ static const struct command commands[] = {
 	  NULL, run_implicit, true },
 	{ "error", "a failed job's fence carries the error, and only its own", error_args,
 	  run_error, true },
-	{ "held", "with completions held: the fence fails in time and the GPU works again",
+	{ "held",
+	  "with completions held: the fence fails in time, the engine is reset, the others work",
 	  held_args, run_held, false },
 	{ "lost-interrupt", "with an interrupt lost: the job ends ok all the same", lost_args,
 	  run_lost, false },
@@ -30,11 +31,9 @@ static const struct program program = {
 	.about = "checks of the fences of the testbed GPU's driver, results as KTAP",
 	.examples = "  tb-fence all\n"
 		    "  tb-fence timeline --device /dev/dri/renderD129\n"
-		    "  tb-fence held --engine compute --expect-errno ETIME   (after inject: "
-		    "hold_completions,"
-		    " count 1)\n"
-		    "  tb-fence lost-interrupt                               (after inject:"
-		    " lose_interrupt)\n",
+		    "  tb-fence held --engine copy              (inject: hold_completions)\n"
+		    "  tb-fence held --recovers                 (the same with count: 1)\n"
+		    "  tb-fence lost-interrupt                  (inject: lose_interrupt)\n",
 	.common = gpu_args,
 	.commands = commands,
 };

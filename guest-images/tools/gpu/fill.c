@@ -32,6 +32,9 @@ const struct arg fill_args[] = {
 };
 
 const struct arg checksum_args[] = {
+	{ "from", ARG_CHOICE, &options.from, DOMAIN_CHOICES,
+	  "where the data lies (default: both)" },
+	{ "size", ARG_SIZE, &options.size, NULL, "bytes of the longest range (default: 1M)" },
 	{ "engine", ARG_CHOICE, &options.engine, ENGINE_CHOICES, "which engine (default: both)" },
 	{ 0 },
 };
@@ -85,14 +88,14 @@ static void check_fill_nothing(void *arg)
 	check_fill(arg, 64, 0);
 }
 
-/* The targets that the options select. */
-static unsigned int list_targets(struct target targets[4])
+/* The engines that the options select, with the places that 'place' selects. */
+static unsigned int list_targets(struct target targets[4], int place)
 {
 	unsigned int count = 0;
 
 	for (int engine = 0; engine < 2; engine++)
 		for (int to = 0; to < 2; to++)
-			if (selected(options.engine, engine) && selected(options.to, to))
+			if (selected(options.engine, engine) && selected(place, to))
 				targets[count++] =
 					(struct target){ engine_types[engine], domains[to] };
 	return count;
@@ -110,7 +113,7 @@ static void run_on(const struct target *target, const char *what, void (*check)(
 int run_fill(void)
 {
 	struct target targets[4];
-	unsigned int count = list_targets(targets);
+	unsigned int count = list_targets(targets, options.to);
 
 	gpu_require();
 	ktap_plan(3 * count);
@@ -122,12 +125,25 @@ int run_fill(void)
 	return ktap_status();
 }
 
+struct range {
+	__u64 begin, size;
+};
+
 static void check_checksum(void *arg)
 {
-	static const __u64 sizes[] = { 0, 1, 3, 4, 4095, 4096, 4097, 65536 + 5, (1 << 20) - 1 };
 	const struct target *target = arg;
+	const struct range ranges[] = {
+		{ 0, 0 },
+		{ 1, 1 },
+		{ 3, 3 },
+		{ 4, 4 },
+		{ 7, PAGE - 1 },
+		{ 9, PAGE + 1 },
+		{ 5, 9 * PAGE + 5 },
+		{ 0, options.size },
+	};
 	struct gpu *gpu = gpu_open();
-	struct bo *bo = bo_create(gpu, target->domain, 1 << 20);
+	struct bo *bo = bo_create(gpu, target->domain, options.size + 16 * PAGE);
 	struct bo *sums = bo_create(gpu, TBGPU_DOMAIN_SYSTEM, PAGE);
 	unsigned char *map = bo_map(bo);
 	__u64 *sum = bo_map(sums);
@@ -135,18 +151,17 @@ static void check_checksum(void *arg)
 
 	pattern_write(map, bo->info.size, options.pattern);
 	job_init(&job, gpu, target->engine_type);
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+	for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++) {
 		sum[i] = ~0ull;
-		/* from an odd byte on, except the longest */
-		job_checksum(&job, (struct place){ sums, 8 * i }, (struct place){ bo, i & 1 },
-			     sizes[i]);
+		job_checksum(&job, (struct place){ sums, 8 * i },
+			     (struct place){ bo, ranges[i].begin }, ranges[i].size);
 	}
 	job_run(&job);
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
-		__u64 expected = crc32(map + (i & 1), sizes[i]);
+	for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++) {
+		__u64 expected = crc32(map + ranges[i].begin, ranges[i].size);
 
 		if (sum[i] != expected)
-			ktap_fail("%llu bytes: 0x%llx, the CPU says 0x%llx", sizes[i], sum[i],
+			ktap_fail("%llu bytes: 0x%llx, the CPU says 0x%llx", ranges[i].size, sum[i],
 				  expected);
 	}
 }
@@ -154,10 +169,8 @@ static void check_checksum(void *arg)
 int run_checksum(void)
 {
 	struct target targets[4];
-	unsigned int count;
+	unsigned int count = list_targets(targets, options.from);
 
-	options.to = BOTH;
-	count = list_targets(targets);
 	gpu_require();
 	ktap_plan(count);
 	for (unsigned int i = 0; i < count; i++)

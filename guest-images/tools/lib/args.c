@@ -17,6 +17,8 @@ static const char *value_name(const struct arg *arg)
 		return " TIME";
 	case ARG_TEXT:
 		return " TEXT";
+	case ARG_MAYBE_TEXT:
+		return " [TEXT]";
 	case ARG_CHOICE:
 		return " ";
 	case ARG_FLAG:
@@ -94,6 +96,7 @@ static bool store_value(const struct arg *arg, const char *text)
 	case ARG_TIME:
 		return parse_time(text, arg->value);
 	case ARG_TEXT:
+	case ARG_MAYBE_TEXT:
 		*(const char **)arg->value = text;
 		return true;
 	case ARG_CHOICE:
@@ -127,6 +130,8 @@ static int parse_option(const struct program *program, const struct command *com
 		*(bool *)arg->value = true;
 		return used;
 	}
+	if (arg->kind == ARG_MAYBE_TEXT && !text && (count == 1 || words[1][0] == '-'))
+		return used;
 	if (!text && count > 1) {
 		text = words[1];
 		used = 2;

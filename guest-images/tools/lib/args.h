@@ -9,12 +9,13 @@
 #include <stdbool.h>
 
 enum arg_kind {
-	ARG_SIZE,   /* __u64, bytes: 4096, 64K, 1M */
-	ARG_COUNT,  /* __u64, decimal or 0x... */
-	ARG_TIME,   /* __u64, nanoseconds: 300ms, 5s; a bare number is milliseconds */
-	ARG_TEXT,   /* const char * */
-	ARG_CHOICE, /* int, index into 'choices' */
-	ARG_FLAG,   /* bool, takes no value */
+	ARG_SIZE,	/* __u64, bytes: 4096, 64K, 1M */
+	ARG_COUNT,	/* __u64, decimal or 0x... */
+	ARG_TIME,	/* __u64, nanoseconds: 300ms, 5s; a bare number is milliseconds */
+	ARG_TEXT,	/* const char * */
+	ARG_MAYBE_TEXT, /* the same; "--option" alone asks for the default */
+	ARG_CHOICE,	/* int, index into 'choices' */
+	ARG_FLAG,	/* bool, takes no value */
 };
 
 struct arg {

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BILLION 1000000000ull
+
 struct unit {
 	const char *name;
 	__u64 factor;
@@ -35,16 +37,37 @@ static bool parse_number(const char *text, char **end, __u64 *value)
 	return errno == 0;
 }
 
+/* The digits behind a point, as billionths; further ones do not count. */
+static __u64 parse_fraction(char **text)
+{
+	__u64 billionths = 0, place = BILLION;
+
+	if (**text != '.')
+		return 0;
+	for ((*text)++; **text >= '0' && **text <= '9'; (*text)++) {
+		place /= 10;
+		billionths += place * (**text - '0');
+	}
+	return billionths;
+}
+
 static bool parse_with_unit(const char *text, const struct unit *unit, __u64 *value)
 {
+	__u64 whole, billionths;
+	unsigned __int128 product;
 	char *end;
-	__u64 number;
 
-	if (!parse_number(text, &end, &number))
+	if (!parse_number(text, &end, &whole))
 		return false;
-	for (; unit->name; unit++)
-		if (!strcmp(end, unit->name))
-			return !__builtin_mul_overflow(number, unit->factor, value);
+	billionths = parse_fraction(&end);
+	for (; unit->name; unit++) {
+		if (strcmp(end, unit->name))
+			continue;
+		product = (unsigned __int128)whole * unit->factor;
+		product += (unsigned __int128)billionths * unit->factor / BILLION;
+		*value = product;
+		return product == *value;
+	}
 	return false;
 }
 
