@@ -20,7 +20,8 @@ usr=$1 root=$2
 shift 2
 mount -t tmpfs -o mode=755 tmpfs "$root"
 mkdir -m 1777 "$root/tmp"
-mkdir "$root/usr" "$root/dev"
+mkdir "$root/usr" "$root/dev" "$root/proc"
+mount -t proc proc "$root/proc"
 for dir in bin sbin lib lib64; do ln -s "usr/$dir" "$root/$dir"; done
 mount --bind "$usr" "$root/usr"
 mount -o remount,bind,ro "$root/usr"
