@@ -16,7 +16,9 @@ from pathlib import Path
 from testbed.guest import reaper
 
 RUNNER_VARIABLE = "TESTBED_RUNNER"
-"""Pid of the runner, in the environment of each process that it starts."""
+"""``PID:START`` of the runner, in the environment of each process that it starts."""
+FOLDER_VARIABLE = "TESTBED_FOLDER"
+"""The guest's folder in the run folder that a process serves; only QEMU and device hosts have it."""
 _LEAVE_SECONDS = 5.0
 
 
@@ -35,7 +37,8 @@ class Custody:
 
     def environment(self) -> dict[str, str]:
         """Return the marks that each child carries."""
-        return {reaper.RUN_VARIABLE: self.run_id, RUNNER_VARIABLE: str(os.getpid())}
+        runner = f"{os.getpid()}:{reaper.read_start_time(os.getpid())}"
+        return {reaper.RUN_VARIABLE: self.run_id, RUNNER_VARIABLE: runner}
 
     def ensure_started(self) -> None:
         """Start the reaper unless it runs; to be called before anything that needs it is made."""

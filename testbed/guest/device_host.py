@@ -17,6 +17,7 @@ from typing import Any
 import vfiodev
 from testbed.deadline import Deadline
 from testbed.errors import GuestDied, LabError, ScenarioFault
+from testbed.guest.custody import FOLDER_VARIABLE
 from testbed.guest.liveness import Liveness
 from testbed.guest.process import Grace, Process, spawn
 
@@ -182,7 +183,7 @@ def start_device_host(
         with spawn(
             argv,
             log=config.folder / "devices.log",
-            env=host_environment(),
+            env={**host_environment(), FOLDER_VARIABLE: str(config.folder)},
             pass_fds=(fd,),
             ask=hang_up,
         ) as process:

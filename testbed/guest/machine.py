@@ -15,6 +15,7 @@ from pathlib import Path
 
 from testbed.deadline import Deadline
 from testbed.errors import GuestDied, IdentityError
+from testbed.guest.custody import FOLDER_VARIABLE
 from testbed.guest.lab import Lab
 from testbed.guest.liveness import Liveness, Watcher
 from testbed.guest.private import write_secret
@@ -74,7 +75,7 @@ def start_machine(
             spawn(
                 build_qemu_argv(plan, files),
                 log=lab.folder / "qemu.log",
-                env=lab.provisioned.qemu.env,
+                env={**lab.provisioned.qemu.env, FOLDER_VARIABLE: str(lab.folder)},
                 pass_fds=(qmp.fileno(), ready.fileno()),
                 grace=_GRACE,
             )

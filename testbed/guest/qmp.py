@@ -25,7 +25,7 @@ from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient
 from qemu.qmp.message import Message
 
 from testbed.deadline import Deadline
-from testbed.errors import GuestDied, ScenarioFault
+from testbed.errors import GuestDied, LabError, ScenarioFault
 from testbed.guest.liveness import Liveness
 
 T = TypeVar("T")
@@ -197,8 +197,13 @@ class Qmp:
 
     def _see(self, direction: str, message: Message) -> None:
         line = json.dumps({"t": time.monotonic_ns(), "dir": direction, **dict(message)}, default=str)
-        with self._log_path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        try:
+            with self._log_path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            # We are inside the library's reader: the guest is ended for it, not the reader.
+            text = f"'{self._log_path}' cannot be written: {error.strerror}"
+            self._liveness.fail(lambda: LabError(text))
         if direction == "in" and "event" in message:
             self._note_event(str(message["event"]), message.get("data"))
 

@@ -21,6 +21,7 @@ import paramiko
 
 from testbed.deadline import Deadline
 from testbed.errors import DeadlineExceeded, GuestDied, IdentityError, LabError, ScenarioFault
+from testbed.evidence.run import disk_full_is_a_miss
 from testbed.guest.liveness import Liveness
 from testbed.provision.identity import Identity
 
@@ -65,12 +66,13 @@ class Transcript:
 
     def write(self, number: int, fields: Mapping[str, Any], stdout: bytes, stderr: bytes) -> None:
         """Write one command down; a stream without output gets no file."""
-        for suffix, data in (("out", stdout), ("err", stderr)):
-            if data:
-                (self._folder / "ssh" / f"{number}.{suffix}").write_bytes(data)
         line = json.dumps({"t": time.monotonic_ns(), "n": number, **fields}, ensure_ascii=True)
-        with self._lock, (self._folder / "ssh.jsonl").open("a", encoding="ascii") as file:
-            file.write(line + "\n")
+        with disk_full_is_a_miss(self._folder):
+            for suffix, data in (("out", stdout), ("err", stderr)):
+                if data:
+                    (self._folder / "ssh" / f"{number}.{suffix}").write_bytes(data)
+            with self._lock, (self._folder / "ssh.jsonl").open("a", encoding="ascii") as file:
+                file.write(line + "\n")
 
 
 class _Stream:
