@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,9 +10,10 @@ from testbed.deadline import Deadline
 from testbed.errors import ProvisionError, ScenarioFault
 from testbed.guest.session import Guest
 from testbed.plan.model import CasePlan
-from testbed.provision.kernel import module_closure
+from testbed.provision.kernel import module_closure, parse_depends
 from testbed.provision.model import Provisioned
 from testbed.provision.modules import build_module
+from testbed.provision.sources import GUEST_IMAGES
 from testbed.provision.tools import build_tools
 from testbed.scenario.model import (
     AlwaysStep,
@@ -26,9 +26,8 @@ from testbed.scenario.model import (
     ToolStep,
 )
 
-MODULE_SOURCES = Path(__file__).parents[2] / "guest-images" / "modules"
+MODULE_SOURCES = GUEST_IMAGES / "modules"
 TOOL_FOLDER = "/usr/local/bin"
-_DEPENDS = re.compile(rb"(?:^|\0)depends=([^\0]*)\0")
 
 
 class Assets:
@@ -102,7 +101,7 @@ def _build_closure(name: str, lab: Provisioned) -> tuple[Path, ...]:
         source = MODULE_SOURCES / wanted
         if source.is_dir():
             built = _build(source, lab)
-            for needed in read_depends(built):
+            for needed in parse_depends(built.read_bytes()):
                 add(needed)
             files[wanted] = built
             return
@@ -125,9 +124,3 @@ def _closure(name: str, lab: Provisioned) -> list[Path]:
         return module_closure(lab.kernel, [name])
     except ProvisionError as error:
         raise ScenarioFault(error.message, where=error.where, hint=error.hint) from error
-
-
-def read_depends(module: Path) -> list[str]:
-    """Return the names that a built module depends on, from its ``.modinfo`` section."""
-    found = _DEPENDS.search(module.read_bytes())
-    return [name for name in (found[1].decode("ascii", "replace").split(",") if found else []) if name]

@@ -144,7 +144,9 @@ def _run_live(case: CasePlan, bench: Bench, folder: RunFolder, events: EventLog,
 def _setup_steps(case: CasePlan) -> list[StepBase]:
     """The scenario's ``modules`` list as steps of each guest, so that reports show them."""
     return [
-        ModuleStep(module=use.name, args=use.args, guest=plan.name, timeout=_MODULE_SECONDS)
+        ModuleStep.model_validate(
+            {"module": use.name, "args": use.args, "guest": plan.name, "timeout": _MODULE_SECONDS}
+        )
         for plan in case.guests
         for use in case.modules
     ]

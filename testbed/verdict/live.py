@@ -125,7 +125,7 @@ class LiveView:
             seconds = time.monotonic() - self._began
             text = Text.assemble(
                 (f"{self._title}  ", "bold"),
-                (f"{time.monotonic() - self._began:.0f} s  ", "cyan"),
+                (f"{seconds:.0f} s  ", "cyan"),
                 self._step,
             )
             self._spinner.update(text=text)

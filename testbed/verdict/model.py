@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from testbed.outcome import Status
+from testbed.outcome import Status, worst
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,3 +69,9 @@ def save_verdict(verdict: Verdict, path: Path) -> None:
 def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
     """Return the form that ``verdict.json`` and ``--json`` hold."""
     return asdict(verdict)
+
+
+def with_reason(verdict: Verdict, status: Status, text: str) -> Verdict:
+    """Return ``verdict`` with one more reason: for what could not be written into the evidence."""
+    reasons = (*verdict.reasons, Reason(status=status, text=text))
+    return replace(verdict, status=worst([verdict.status, status]), reasons=reasons)

@@ -1,0 +1,38 @@
+"""Ctrl-C and SIGTERM: the first ends the run in order, the others wait for that."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def interrupts_once() -> Iterator[None]:
+    """Inside, the first of SIGINT, SIGTERM and SIGHUP raises KeyboardInterrupt; later ones only say why not.
+
+    A second Ctrl-C in the middle of taking a guest down would leave things behind.
+    """
+    seen = False
+
+    def take(_number: int, _frame: FrameType | None) -> None:
+        nonlocal seen
+        if seen:
+            os.write(
+                sys.stderr.fileno(), f"testbed: already stopping; kill -9 {os.getpid()} if stuck\n".encode()
+            )
+            return
+        seen = True
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, take) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
