@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import vfiodev
 from testbed.deadline import Deadline
 from testbed.errors import GuestDied, LabError, ScenarioFault
 from testbed.guest.custody import FOLDER_VARIABLE
@@ -148,8 +148,9 @@ class DeviceHost:
 
 def host_environment() -> dict[str, str]:
     """Return the environment in which a child finds ``vfiodev``, installed or not."""
-    package = Path(vfiodev.__file__).parent.parent
-    path = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+    found = importlib.util.find_spec("vfiodev")
+    package = str(Path(found.origin).parent.parent) if found and found.origin else None
+    path = filter(None, [package, os.environ.get("PYTHONPATH")])
     return {"PYTHONPATH": os.pathsep.join(path)}
 
 
