@@ -38,6 +38,19 @@ struct tbgpu_job *tbgpu_ring_first(struct tbgpu_engine *engine)
 	return list_first_entry_or_null(&engine->inflight, struct tbgpu_job, node);
 }
 
+/*
+ * Whether the job has been the oldest one for anything like the timeout. The scheduler's timer may
+ * fire for a job that is done, and then name the one after it.
+ */
+bool tbgpu_ring_is_late(struct tbgpu_engine *engine, struct tbgpu_job *job)
+{
+	unsigned long enough = msecs_to_jiffies(engine->tdev->job_timeout_ms) / 2;
+
+	guard(spinlock_irqsave)(&engine->lock);
+	return list_first_entry_or_null(&engine->inflight, struct tbgpu_job, node) == job &&
+	       time_after_eq(jiffies, engine->progress + enough);
+}
+
 /* The caller holds engine->lock. The job may be freed when this returns. */
 static void finish_job(struct tbgpu_engine *engine, struct tbgpu_job *job, int error)
 {
@@ -69,6 +82,8 @@ static bool collect_locked(struct tbgpu_engine *engine, u64 head_pos)
 		finish_job(engine, job, 0);
 		found = true;
 	}
+	if (found)
+		engine->progress = jiffies;
 	return found;
 }
 
@@ -129,6 +144,8 @@ int tbgpu_ring_submit(struct tbgpu_engine *engine, struct tbgpu_job *job)
 	last->flags |= cpu_to_le16(TBGPU_CMD_FENCE | TBGPU_CMD_IRQ);
 	last->seq = cpu_to_le64(job->seq);
 	tbgpu_fence_init(job->fence, engine, job->seq);
+	if (list_empty(&engine->inflight))
+		engine->progress = jiffies;
 	list_add_tail(&job->node, &engine->inflight);
 	emit_job(engine, job);
 	ring_doorbell(engine);
@@ -189,6 +206,7 @@ void tbgpu_ring_start(struct tbgpu_engine *engine)
 	list_for_each_entry(job, &engine->inflight, node)
 		emit_job(engine, job);
 	ring_doorbell(engine);
+	engine->progress = jiffies;
 }
 
 /* The device is gone: everything in flight ends with -ENODEV and nothing is taken any more. */

@@ -58,9 +58,8 @@ static void report_timeout(struct tbgpu_engine *engine, struct tbgpu_job *job)
 }
 
 /* The first unfinished job is the guilty one: an engine runs its jobs in order. */
-static void recover(struct tbgpu_engine *engine, struct drm_sched_job *bad)
+static void recover(struct tbgpu_engine *engine, struct drm_sched_job *bad, bool error)
 {
-	bool error = readl(engine->regs + TBGPU_ENG_STATUS) & TBGPU_ENG_STATUS_ERROR;
 	struct tbgpu_job *guilty;
 
 	tbgpu_sched_park(engine, bad);
@@ -79,21 +78,21 @@ static void recover(struct tbgpu_engine *engine, struct drm_sched_job *bad)
 static enum drm_gpu_sched_stat handle_timeout(struct tbgpu_engine *engine, struct tbgpu_job *job)
 {
 	struct tbgpu_device *tdev = engine->tdev;
+	u32 status = readl(engine->regs + TBGPU_ENG_STATUS);
 	int ret = tbgpu_ring_collect_head(engine);
 
-	if (ret < 0) {
+	if (ret < 0 || status == TBGPU_ALL_ONES) {
 		tbgpu_device_lost(tdev);
 		return DRM_GPU_SCHED_STAT_NO_HANG;
 	}
-	if (dma_fence_is_signaled(job->fence)) {
-		if (ret) {
-			atomic64_inc(&engine->stats.lost_irqs);
-			dev_info(tbgpu_dev(tdev), "%s: job %llu was done, its interrupt got lost\n",
-				 engine->name, job->id);
-		}
-		return DRM_GPU_SCHED_STAT_NO_HANG;
+	if (ret) {
+		atomic64_inc(&engine->stats.lost_irqs);
+		dev_info(tbgpu_dev(tdev), "%s: job %llu was done, its interrupt got lost\n",
+			 engine->name, job->id);
 	}
-	recover(engine, &job->base);
+	if (!tbgpu_ring_is_late(engine, job))
+		return DRM_GPU_SCHED_STAT_NO_HANG;
+	recover(engine, &job->base, status & TBGPU_ENG_STATUS_ERROR);
 	return DRM_GPU_SCHED_STAT_RESET;
 }
 
@@ -127,7 +126,7 @@ static void error_work(struct work_struct *work)
 		if (status == TBGPU_ALL_ONES)
 			tbgpu_device_lost(tdev);
 		else if (status & TBGPU_ENG_STATUS_ERROR)
-			recover(engine, NULL);
+			recover(engine, NULL, true);
 	}
 	drm_dev_exit(idx);
 }
@@ -170,6 +169,12 @@ static const struct drm_sched_backend_ops tbgpu_sched_ops = {
 static void destroy_wq(struct drm_device *drm, void *wq)
 {
 	destroy_workqueue(wq);
+}
+
+/* Somebody may be reading a fence's names, which are ours, while it gets signalled. */
+static void wait_for_names(struct drm_device *drm, void *unused)
+{
+	synchronize_rcu();
 }
 
 static void fini_engine(struct drm_device *drm, void *data)
@@ -215,6 +220,9 @@ int tbgpu_sched_init(struct tbgpu_device *tdev)
 {
 	int ret;
 
+	ret = drmm_add_action_or_reset(&tdev->drm, wait_for_names, NULL);
+	if (ret)
+		return ret;
 	tdev->reset_wq = alloc_ordered_workqueue("tbgpu-reset", 0);
 	if (!tdev->reset_wq)
 		return -ENOMEM;

@@ -68,6 +68,7 @@ struct tbgpu_engine {
 	u64 tail_pos;			/* entries written; & ring_mask is the index */
 	u64 last_seq;			/* given to the newest job */
 	u64 done_seq;			/* highest that the device wrote */
+	unsigned long progress;		/* jiffies when the oldest job in flight became that */
 	bool dead;
 };
 
@@ -195,6 +196,7 @@ int tbgpu_ring_halt(struct tbgpu_engine *engine, struct tbgpu_job *guilty, int e
 void tbgpu_ring_start(struct tbgpu_engine *engine);
 void tbgpu_ring_kill(struct tbgpu_engine *engine);
 struct tbgpu_job *tbgpu_ring_first(struct tbgpu_engine *engine);
+bool tbgpu_ring_is_late(struct tbgpu_engine *engine, struct tbgpu_job *job);
 
 /* fence.c: what the hardware signals */
 struct dma_fence *tbgpu_fence_alloc(struct tbgpu_engine *engine);
