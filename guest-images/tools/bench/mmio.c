@@ -102,7 +102,7 @@ static volatile __u32 *map_register(const char *device, void **map, size_t *size
 	}
 	scope_fd(fd);
 	*size = state.st_size;
-	if (offset % 4 || offset + 4 > *size) {
+	if (offset + 4 > *size) {
 		bench_failed("offset 0x%llx is not a register of %zu bytes", offset, *size);
 		return NULL;
 	}
@@ -152,6 +152,10 @@ int run_mmio(void)
 
 	if (!bench_count_ok(count))
 		return EXIT_USAGE;
+	if (offset % 4) {
+		fprintf(stderr, "tb-bench: --offset is a multiple of 4\n");
+		return EXIT_USAGE;
+	}
 	if (pci)
 		snprintf(name, sizeof(name), "%s", pci);
 	else if (!find_device(name, sizeof(name)))

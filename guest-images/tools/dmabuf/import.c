@@ -10,6 +10,7 @@
 #include "buffer.h"
 #include "clock.h"
 #include "commands.h"
+#include "gate.h"
 #include "job.h"
 #include "ktap.h"
 #include "node.h"
@@ -168,18 +169,20 @@ int run_export_import(void)
 	return ktap_status();
 }
 
-/* Starts a slow writer of 'bo' and expects poll() on the dma-buf to wait for it. */
+/* Starts a gated writer of 'bo' and expects poll() on the dma-buf to wait for it. */
 static void check_poll_for(struct bo *bo, int dmabuf, const char *who)
 {
+	struct gate *gate = gate_create(bo->gpu);
 	struct job job;
 	int file;
 
 	job_init(&job, bo->gpu, TBGPU_ENGINE_COMPUTE);
-	job_delay(&job, 50 * NS_PER_MS);
+	job_gate(&job, gate);
 	job_fill(&job, (struct place){ bo, 0 }, SIZE, WORD);
 	file = job_submit_file(&job);
 	if (fd_ready(dmabuf, POLLIN, 0))
 		ktap_fail("readable while a job of the %s writes it", who);
+	gate_open(gate);
 	if (!fd_ready(dmabuf, POLLIN | POLLOUT, gpu_deadline()))
 		ktap_fail("never ready after a job of the %s", who);
 	if (sync_file_status(file) != 1)

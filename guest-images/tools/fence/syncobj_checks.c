@@ -7,13 +7,14 @@
 #include "clock.h"
 #include "commands.h"
 #include "errname.h"
+#include "gate.h"
 #include "job.h"
 #include "ktap.h"
 #include "scope.h"
 #include "syncfile.h"
 #include "syncobj.h"
 
-#define DELAY (50 * NS_PER_MS)
+#define SHORT (20 * NS_PER_MS)
 
 static void expect(const char *what, int error, int expected)
 {
@@ -21,12 +22,12 @@ static void expect(const char *what, int error, int expected)
 		ktap_fail("%s: %s, should be %s", what, errname(error), errname(expected));
 }
 
-static void submit_signal(struct gpu *gpu, __u32 syncobj, __u64 delay)
+static void submit_signal(struct gpu *gpu, __u32 syncobj, struct gate *gate)
 {
 	struct job job;
 
 	job_init(&job, gpu, TBGPU_ENGINE_COPY);
-	job_delay(&job, delay);
+	job_gate(&job, gate);
 	job_signal_syncobj(&job, syncobj, 0);
 	job_submit(&job);
 }
@@ -34,12 +35,14 @@ static void submit_signal(struct gpu *gpu, __u32 syncobj, __u64 delay)
 static void check_wait(void *arg)
 {
 	struct gpu *gpu = gpu_open();
+	struct gate *gate = gate_create(gpu);
 	__u32 syncobj = syncobj_create(gpu, 0);
 
 	(void)arg;
 	expect("wait for an empty one", syncobj_wait(gpu, syncobj, 0, 0, 0), EINVAL);
-	submit_signal(gpu, syncobj, DELAY);
+	submit_signal(gpu, syncobj, gate);
 	expect("asking at once", syncobj_wait(gpu, syncobj, 0, 0, 0), ETIME);
+	gate_open(gate);
 	expect("wait", syncobj_wait(gpu, syncobj, 0, 0, gpu_deadline()), 0);
 	expect("reset", syncobj_reset(gpu, syncobj), 0);
 	expect("wait after reset", syncobj_wait(gpu, syncobj, 0, 0, 0), EINVAL);
@@ -63,32 +66,35 @@ static void check_lifecycle(void *arg)
 static void check_job_waits(void *arg)
 {
 	struct gpu *gpu = gpu_open();
+	struct gate *gate = gate_create(gpu);
 	__u32 syncobj = syncobj_create(gpu, 0);
 	struct job job;
 	int file;
 
 	(void)arg;
-	submit_signal(gpu, syncobj, DELAY);
+	submit_signal(gpu, syncobj, gate);
 	job_init(&job, gpu, TBGPU_ENGINE_COMPUTE);
 	job_nop(&job);
 	job_wait_syncobj(&job, syncobj, 0);
 	file = job_submit_file(&job);
 	expect("destroy while a job waits", syncobj_destroy(gpu, syncobj), 0);
+	if (fd_ready(file, POLLIN, now_ns() + SHORT))
+		ktap_fail("the waiting job did not wait");
+	gate_open(gate);
 	if (sync_file_wait(file, gpu_deadline()) != 1)
 		ktap_fail("the waiting job ended with %s", status_name(sync_file_status(file)));
-	if (sync_file_time(file) < job.submitted + DELAY / 2)
-		ktap_fail("the waiting job did not wait");
 }
 
 static void check_export_file(void *arg)
 {
 	struct gpu *gpu = gpu_open();
+	struct gate *gate = gate_create(gpu);
 	__u32 syncobj = syncobj_create(gpu, 0);
 	int file = syncobj_export_file(gpu, syncobj);
 
 	(void)arg;
 	expect("export of an empty one", file, EINVAL);
-	submit_signal(gpu, syncobj, DELAY);
+	submit_signal(gpu, syncobj, gate);
 	file = scope_fd(syncobj_export_file(gpu, syncobj));
 	if (file < 0)
 		ktap_stop("export: %s", errname(file));
@@ -96,6 +102,7 @@ static void check_export_file(void *arg)
 		ktap_fail("the sync_file is %s at once", status_name(sync_file_status(file)));
 	/* the file holds the fence, whatever becomes of the object */
 	syncobj_reset(gpu, syncobj);
+	gate_open(gate);
 	if (sync_file_wait(file, gpu_deadline()) != 1)
 		ktap_fail("the sync_file ended with %s", status_name(sync_file_status(file)));
 }
@@ -103,17 +110,19 @@ static void check_export_file(void *arg)
 static void check_import_file(void *arg)
 {
 	struct gpu *gpu = gpu_open();
+	struct gate *gate = gate_create(gpu);
 	__u32 syncobj = syncobj_create(gpu, 0);
 	struct job job;
 	int file;
 
 	(void)arg;
 	job_init(&job, gpu, TBGPU_ENGINE_COPY);
-	job_delay(&job, DELAY);
+	job_gate(&job, gate);
 	file = job_submit_file(&job);
 	expect("import", syncobj_import_file(gpu, syncobj, file), 0);
 	scope_close(file);
 	expect("asking at once", syncobj_wait(gpu, syncobj, 0, 0, 0), ETIME);
+	gate_open(gate);
 	expect("wait", syncobj_wait(gpu, syncobj, 0, 0, gpu_deadline()), 0);
 	expect("import of another kind of file", syncobj_import_file(gpu, syncobj, gpu->fd),
 	       EINVAL);
@@ -122,12 +131,14 @@ static void check_import_file(void *arg)
 static void check_shared(void *arg)
 {
 	struct gpu *gpu = gpu_open(), *other = gpu_open();
+	struct gate *gate = gate_create(gpu);
 	__u32 syncobj = syncobj_create(gpu, 0);
 	__u32 same = syncobj_import_fd(other, syncobj_export_fd(gpu, syncobj));
 
 	(void)arg;
-	submit_signal(gpu, syncobj, DELAY);
+	submit_signal(gpu, syncobj, gate);
 	expect("asking at once in the other file", syncobj_wait(other, same, 0, 0, 0), ETIME);
+	gate_open(gate);
 	expect("wait in the other file", syncobj_wait(other, same, 0, 0, gpu_deadline()), 0);
 	expect("reset in the other file", syncobj_reset(other, same), 0);
 	expect("wait in the first file", syncobj_wait(gpu, syncobj, 0, 0, 0), EINVAL);
@@ -136,6 +147,7 @@ static void check_shared(void *arg)
 static void check_eventfd(void *arg)
 {
 	struct gpu *gpu = gpu_open();
+	struct gate *gate = gate_create(gpu);
 	__u32 syncobj = syncobj_create(gpu, 0), timeline = syncobj_create(gpu, 0);
 	int binary_event = scope_fd(eventfd(0, EFD_CLOEXEC));
 	int point_event = scope_fd(eventfd(0, EFD_CLOEXEC));
@@ -144,10 +156,11 @@ static void check_eventfd(void *arg)
 	(void)arg;
 	expect("eventfd of an unsubmitted point", syncobj_eventfd(gpu, timeline, 2, 0, point_event),
 	       0);
-	submit_signal(gpu, syncobj, DELAY);
+	submit_signal(gpu, syncobj, gate);
 	expect("eventfd", syncobj_eventfd(gpu, syncobj, 0, 0, binary_event), 0);
 	if (fd_ready(binary_event, POLLIN, 0))
 		ktap_fail("the eventfd is ready before the job has ended");
+	gate_open(gate);
 	if (!fd_ready(binary_event, POLLIN, gpu_deadline()))
 		ktap_fail("the eventfd is not written");
 	if (fd_ready(point_event, POLLIN, 0))
