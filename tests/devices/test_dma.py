@@ -286,7 +286,7 @@ def test_echo_engine_end_to_end(client: Client, device: Device, memory: Memory) 
     client.put(0, regs.ECHO_SOURCE.offset, 0x100000, 8)
     client.put(0, regs.ECHO_TARGET.offset, 0x100800, 8)
     client.put(0, regs.ECHO_LENGTH.offset, 6)
-    assert device.stats.wait("echoes", 1, 5) == 1
+    assert device.stats.wait("echoes", 1, 20) == 1
     assert client.get(0, regs.STATUS.offset) == regs.STATUS_DONE
     client.put(0, regs.STATUS.offset, regs.STATUS_DONE)
     assert client.get(0, regs.STATUS.offset) == 0

@@ -1,5 +1,6 @@
 """Property tests: whatever a client sends, the server answers or drops that connection, and lives on."""
 
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from vfio_client import HEADER, Client, ConnectionLostError, Memory, Rig
+from vfio_client import GET_INFO, HEADER, Client, ClientError, ConnectionLostError, Memory, Rig
 
 from vfiodev.device import Device
 from vfiodev.template import MODEL, regs
@@ -201,6 +202,16 @@ def test_one_byte_at_a_time(rig: Rig, device: Device) -> None:
             client.send_raw(bytes([value]))
         ident, reply = client.recv()
         assert (ident, reply.payload[16:]) == (9, regs.MAGIC.to_bytes(4, "little"))
+
+
+def test_more_descriptors_than_a_message_may_carry(rig: Rig, device: Device) -> None:
+    memory = Memory(4096)
+    with rig.client(device) as client:
+        with pytest.raises(ClientError) as caught:
+            client.ask(GET_INFO, struct.pack("<IIII", 16, 0, 0, 0), (memory.fd,) * 40)
+        assert caught.value.code == errno.EMFILE
+        assert client.get(0, 0) == regs.MAGIC
+    memory.close()
 
 
 def test_largest_transfer_and_one_more(rig: Rig, device: Device) -> None:

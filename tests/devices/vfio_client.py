@@ -63,7 +63,7 @@ class Client:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        sock.settimeout(5)
+        sock.settimeout(20)
         self._ident = 0
 
     def __enter__(self) -> Self:
@@ -258,7 +258,7 @@ class Rig:
     def join(self, thread: threading.Thread | None = None) -> None:
         """Wait until a connection has ended: the latest one, when none is named."""
         thread = thread or self._threads.pop()
-        thread.join(5)
+        thread.join(20)
         assert not thread.is_alive()
 
     def close(self) -> None:
