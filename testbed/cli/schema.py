@@ -9,6 +9,7 @@ from pathlib import Path
 
 from testbed.errors import UsageError
 from testbed.outcome import ExitCode
+from testbed.scenario.reference import build_reference, refresh_reference
 from testbed.scenario.schema import build_schema
 
 
@@ -16,12 +17,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the verb to the program's parser."""
     parser = subparsers.add_parser("schema", help="write the JSON Schema that editors check scenarios with")
     parser.add_argument("output", metavar="FILE", nargs="?", type=Path, help="default: standard output")
+    parser.add_argument(
+        "--reference", action="store_true", help="write the reference into a page (docs/scenario.md) instead"
+    )
     parser.set_defaults(main=main)
 
 
 def main(args: argparse.Namespace) -> ExitCode:
     """Write the schema. Raises `UsageError` when the file cannot be written."""
-    text = json.dumps(build_schema(), indent=2) + "\n"
+    if args.reference:
+        text = refresh_reference(_read(args.output)) if args.output else build_reference()
+    else:
+        text = json.dumps(build_schema(), indent=2) + "\n"
     if args.output is None:
         sys.stdout.write(text)
         return ExitCode.OK
@@ -30,3 +37,10 @@ def main(args: argparse.Namespace) -> ExitCode:
     except OSError as error:
         raise UsageError(f"cannot write '{args.output}': {error.strerror}") from error
     return ExitCode.OK
+
+
+def _read(page: Path) -> str:
+    try:
+        return page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read '{page}': {error}") from error
