@@ -81,12 +81,20 @@ def build_archive(
             where=str(KEYRING),
             hint="apt-get install debian-archive-keyring",
         )
-    for part in ("state/lists/partial", "cache/archives/partial", "nowhere/partial", "etc/preferences.d"):
+    for part in (
+        "state/lists/partial",
+        "cache/archives/partial",
+        "nowhere/partial",
+        "etc/preferences.d",
+        "etc/apt.conf.d",
+    ):
         (root / part).mkdir(parents=True, exist_ok=True)
     (root / "status").touch()
     (root / "apt.conf").write_text(
         _CONFIG.format(root=root, release=suites[-1], network=_host_network_settings())
     )
+    # apt uses the packages of a file: archive where they are; we want them all in one place
+    mirror = re.sub("^file:", "copy:", mirror)
     lines = [f"deb [{options}] {mirror} {suite} main\n" for suite in suites]
     (root / "etc" / "sources.list").write_text("".join(lines))
     return Archive(root=root)
@@ -179,8 +187,12 @@ def _apt(archive: Archive, *words: str, advance: Advance | None = None) -> Finis
 
 
 def _reason(done: Finished) -> str:
-    lines = [line[3:].strip() for line in done.output.splitlines() if line.startswith(("E: ", "W: ", "Err:"))]
-    return lines[0] if lines else done.tail
+    lines = done.output.splitlines()
+    for mark in ("E: ", "W: "):
+        found = next((line.removeprefix(mark) for line in lines if line.startswith(mark)), None)
+        if found:
+            return found.strip()
+    return done.tail
 
 
 def _host_network_settings() -> str:
