@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from testbed.errors import Problem, ScenarioError
 from testbed.scenario.document import Document, Scenario, Variant
-from testbed.scenario.prepare import build_params, fill_in, iterate_axes, put_in
+from testbed.scenario.prepare import build_params, fill_in, iterate_axes, iterate_raw_steps, put_in
 from testbed.scenario.problems import report_errors
 from testbed.scenario.rules import Finding, Known, check_document
 from testbed.scenario.salvage import check_rest
@@ -19,6 +19,7 @@ from testbed.scenario.tree import Loc, Tree, parse_tree
 from testbed.scenario.values import describe
 
 MAX_BYTES = 256 * 1024
+MAX_STEPS = 1000
 _FREE_FORM = ("args", "data")
 """Keys below which a value may be null: what they hold goes to QEMU as it is."""
 
@@ -117,6 +118,10 @@ def _report_empty(tree: Tree) -> list[Loc]:
 def _build_variants(tree: Tree, known: Known) -> list[Variant]:
     """Return the cases that are right. A mistake that not all of them have is told with the case's name."""
     silent, general = _report_empty(tree), tree.problems
+    count = sum(1 for _ in iterate_raw_steps(tree.value.get("steps")))
+    if count > MAX_STEPS:
+        tree.report(tree.at(("steps",), key=True), f"{count} steps; at most {MAX_STEPS} are allowed")
+        return []
     combinations = list(iterate_axes(tree))
     variants: list[Variant] = []
     problems: dict[Problem, list[str]] = {}

@@ -12,6 +12,8 @@ from testbed.scenario.tree import Loc, Tree
 from testbed.scenario.values import is_name
 
 MAX_CASES = 256
+MAX_GROWTH = 256 * 1024
+"""Bytes of text that parameters may add to one case, against parameters that multiply."""
 _PLACE = re.compile(r"\$?\$\{([^}]*)\}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _FIXED = ("params", "matrix")
@@ -51,50 +53,61 @@ def build_params(tree: Tree, axes: Params) -> Params:
 
 
 def put_in(tree: Tree, params: Params) -> dict[str, Any]:
-    """Return the values of the file with ``params`` put in; unknown ones are noted."""
-    used: set[str] = set()
-
-    def walk(value: Any, loc: Loc) -> Any:
-        if isinstance(value, dict):
-            return {key: walk(item, (*loc, key)) for key, item in value.items()}
-        if isinstance(value, list):
-            return [walk(item, (*loc, index)) for index, item in enumerate(value)]
-        return _substitute(tree, value, loc, params, used) if isinstance(value, str) else value
-
-    done = {
-        key: value if key in _FIXED else walk(value, (key,))
-        for key, value in tree.value.items()
-        if isinstance(key, str)
-    }
+    """Return the values of the file with ``params`` put in; unknown and unused ones are noted."""
+    filler = _Filler(tree, params)
+    done = {key: value if key in _FIXED else filler.fill(value, (key,)) for key, value in tree.value.items()}
     for name in params:
-        if name not in used:
+        if name not in filler.used:
             section = "matrix" if name in _mapping(tree.value.get("matrix")) else "params"
-            tree.report(
-                tree.at((section, name), key=True), f"parameter '{name}' is not used", f"write ${{{name}}}"
-            )
+            mark = tree.at((section, name), key=True)
+            tree.report(mark, f"parameter '{name}' is not used", f"write ${{{name}}}")
     return done
 
 
-def _substitute(tree: Tree, text: str, loc: Loc, params: Params, used: set[str]) -> Any:
-    def value_of(found: re.Match[str]) -> Any:
+class _Filler:
+    """Puts parameters into values, remembers which, and how much text that made."""
+
+    def __init__(self, tree: Tree, params: Params) -> None:
+        self.tree = tree
+        self.params = params
+        self.used: set[str] = set()
+        self.grown = 0
+
+    def fill(self, value: Any, loc: Loc) -> Any:
+        if isinstance(value, dict):
+            return {key: self.fill(item, (*loc, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.fill(item, (*loc, index)) for index, item in enumerate(value)]
+        return self._text(value, loc) if isinstance(value, str) and "${" in value else value
+
+    def _text(self, text: str, loc: Loc) -> Any:
+        alone = _PLACE.fullmatch(text)
+        if alone and not text.startswith("$$"):
+            return self._value(alone, loc)
+        names = _PLACE.findall(text)
+        self.grown += sum(len(_spell(self.params[name])) for name in names if name in self.params)
+        if self.grown > MAX_GROWTH:
+            self.used.update(self.params)
+            self.tree.report(self.tree.at(loc), f"parameters make more than {MAX_GROWTH >> 10} KiB of text")
+            return text
+        return _PLACE.sub(lambda found: _spell(self._value(found, loc)), text)
+
+    def _value(self, found: re.Match[str], loc: Loc) -> Any:
         whole, name = found[0], found[1]
         if whole.startswith("$$"):
             return whole[1:]
-        if name in params:
-            used.add(name)
-            return params[name]
+        if name in self.params:
+            self.used.add(name)
+            return self.params[name]
         if _NAME.fullmatch(name):
             message = f"parameter '{name}' is not defined"
-            hint = closest(name, params) or f"add it to params, or write $${{{name}}} for the shell's own"
+            hint = (
+                closest(name, self.params) or f"add it to params, or write $${{{name}}} for the shell's own"
+            )
         else:
             message, hint = f"'{whole}' is not a parameter", f"write ${whole} to leave it to the shell"
-        tree.report(tree.at(loc), message, hint)
+        self.tree.report(self.tree.at(loc), message, hint)
         return whole
-
-    alone = _PLACE.fullmatch(text)
-    if alone and not text.startswith("$$"):
-        return value_of(alone)
-    return _PLACE.sub(lambda found: _spell(value_of(found)), text)
 
 
 def _spell(value: Any) -> str:

@@ -6,6 +6,7 @@ are refused: a scenario has parameters for what repeats, and without aliases its
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,7 +173,8 @@ def parse_scalar(text: str) -> str | int | float | bool | None:
         return _WORDS[text.lower()]
     if _INT.fullmatch(text):
         return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-    return float(text) if _FLOAT.fullmatch(text) else text
+    number = float(text) if _FLOAT.fullmatch(text) else math.inf
+    return number if math.isfinite(number) else text
 
 
 def parse_tree(path: Path, text: str) -> Tree:

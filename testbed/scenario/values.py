@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -124,8 +125,11 @@ def _regex(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise takes("a regular expression", value)
     try:
-        re.compile(value)
-    except (re.error, OverflowError, RecursionError) as error:
+        with warnings.catch_warnings():
+            # Python warns of "[[:space:]]", which it reads otherwise than grep does.
+            warnings.simplefilter("error")
+            re.compile(value)
+    except (re.error, OverflowError, RecursionError, Warning) as error:
         raise PydanticCustomError(
             "takes", "is not a regular expression Python understands: {why}", {"why": str(error)}
         ) from None

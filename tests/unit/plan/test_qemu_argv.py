@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from testbed.plan.model import DevicePlan, GuestPlan, MachineFiles
-from testbed.plan.qemu_argv import build_qemu_argv, window_mib
+from testbed.plan.qemu_argv import READY_PORT, build_qemu_argv, window_mib
+from testbed.provision import model as image
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 FILES = MachineFiles(
@@ -86,3 +87,7 @@ def test_addresses_on_the_root_bus_are_used_once() -> None:
     places = [part for option in argv for part in option.split(",") if part.startswith("addr=")]
     assert len(places) == len(set(places)) == 20
     assert all(int(place.removeprefix("addr="), 16) < 0x1F + 1 for place in places)
+
+
+def test_the_guest_image_answers_on_the_port_that_the_machine_has() -> None:
+    assert image.READY_PORT == READY_PORT

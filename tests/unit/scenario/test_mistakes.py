@@ -287,6 +287,11 @@ def test_the_matrix_is_bounded() -> None:
     assert mistakes(text)[0] == "3:1: the matrix makes 289 cases; at most 256 are allowed"
 
 
+def test_parameters_do_not_multiply_text() -> None:
+    text = HEAD + f"params: {{a: {'x' * 1000}}}\nsteps:\n  - run: {'${a}' * 300}\n"
+    assert mistakes(text) == ["5:10: parameters make more than 256 KiB of text"]
+
+
 def test_steps_are_bounded() -> None:
     text = HEAD + "steps:\n" + "  - run: x\n" * 1001
     assert mistakes(text) == ["3:1: 1001 steps; at most 1000 are allowed"]
