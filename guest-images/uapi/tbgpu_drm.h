@@ -92,8 +92,8 @@ struct drm_tbgpu_bo_info {
 	__u32 pad;
 };
 
-/* drm_tbgpu_bo_wait.flags */
-#define TBGPU_WAIT_WRITERS	(1u << 0)	/* only for jobs that write the buffer, not for all */
+/* drm_tbgpu_bo_wait.flags. WRITERS: only for jobs that write the buffer, not for all. */
+#define TBGPU_WAIT_WRITERS	(1u << 0)
 
 /*
  * BO_WAIT: wait for the fences that EXEC (without TBGPU_EXEC_NO_IMPLICIT) left on a buffer.

@@ -134,9 +134,9 @@ static int vram_begin_cpu(struct dma_buf *dmabuf, enum dma_data_direction dir)
 	return ret < 0 ? ret : 0;
 }
 
-/* Mappings are write-combining. */
 static int vram_end_cpu(struct dma_buf *dmabuf, enum dma_data_direction dir)
 {
+	/* Mappings are write-combining: what the CPU wrote must be in VRAM. */
 	wmb();
 	return 0;
 }

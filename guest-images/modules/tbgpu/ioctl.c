@@ -52,8 +52,8 @@ static int bo_create_ioctl(struct drm_device *drm, void *data, struct drm_file *
 		return -EINVAL;
 	if (args->domain != TBGPU_DOMAIN_VRAM && args->domain != TBGPU_DOMAIN_SYSTEM)
 		return -EINVAL;
-	if (args->size > MAX_BUFFER ||
-	    (args->domain == TBGPU_DOMAIN_SYSTEM && args->size >> PAGE_SHIFT > totalram_pages() / 2))
+	if (args->size > MAX_BUFFER || (args->domain == TBGPU_DOMAIN_SYSTEM &&
+					args->size >> PAGE_SHIFT > totalram_pages() / 2))
 		return -ENOMEM;
 	if (READ_ONCE(tdev->lost) || !drm_dev_enter(drm, &idx))
 		return -ENODEV;

@@ -139,7 +139,7 @@ static vm_fault_t bo_fault(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 	if (bo->domain == TBGPU_DOMAIN_SYSTEM)
 		return vmf_insert_pfn(vmf->vma, vmf->address, page_to_pfn(bo->pages[page]));
-	/* drm_dev_unplug() zaps what was inserted before it, so a dead page is never left behind. */
+	/* drm_dev_unplug() zaps what was inserted before it, so no dead page is left behind. */
 	if (!drm_dev_enter(bo->base.dev, &idx))
 		return VM_FAULT_SIGBUS;
 	ret = fault_vram(vmf, bo, page);

@@ -17,9 +17,9 @@ static int check_sync(const struct drm_tbgpu_sync *sync)
 		return -EINVAL;
 	if (sync->flags != TBGPU_SYNC_WAIT && sync->flags != TBGPU_SYNC_SIGNAL)
 		return -EINVAL;
-	if ((sync->type == TBGPU_SYNC_TIMELINE) != !!sync->point)
-		return -EINVAL;
-	return 0;
+	if (sync->type == TBGPU_SYNC_TIMELINE)
+		return sync->point ? 0 : -EINVAL;
+	return sync->point ? -EINVAL : 0;
 }
 
 /* What may fail for a fence that is given back, before there is a job. */

@@ -115,7 +115,7 @@ struct tbgpu_bo {
 	struct list_head node;		/* tbgpu_device.bos */
 	struct drm_mm_node vram;
 	struct page **pages;		/* of TBGPU_DOMAIN_SYSTEM */
-	struct sg_table *sgt;		/* addresses for our DMA: SYSTEM, and IMPORTED once mapped */
+	struct sg_table *sgt;		/* for our DMA: SYSTEM, and IMPORTED once mapped */
 	bool mapped;			/* sgt of SYSTEM is mapped for DMA */
 	bool torn;			/* device went, never map again */
 	struct dma_buf *dmabuf;		/* our export of VRAM that is alive */

@@ -21,7 +21,7 @@
 #include "tbimport.h"
 
 struct importer {
-	struct mutex lock;
+	struct mutex lock;		/* all below */
 	struct device *dev;		/* with a reference */
 	struct dma_buf *dmabuf;		/* NULL: nothing attached */
 	struct dma_buf_attachment *attach;
