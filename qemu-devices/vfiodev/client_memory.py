@@ -5,6 +5,7 @@ needs, so these messages must not be sent by the serving thread or under the dev
 instead of running into QEMU's 5 s time-out.
 """
 
+import contextlib
 import itertools
 import os
 import threading
@@ -12,7 +13,7 @@ from typing import Final
 
 from vfiodev.errors import DmaError, FatalStreamError
 from vfiodev.stream import MAX_XFER, Message, Stream
-from vfiodev.wire import DMA_ACCESS, FLAG_ERROR, TYPE_COMMAND, Command
+from vfiodev.wire import DMA_ACCESS, FLAG_ERROR, FLAG_NO_REPLY, TYPE_COMMAND, Command
 from vfiodev.work import DeviceLock
 
 REPLY_SECONDS: Final = 2.0
@@ -53,6 +54,12 @@ class ClientMemory:
         for done in range(0, len(data), self._limit):
             piece = data[done : done + self._limit]
             self._exchange(Command.DMA_WRITE, DMA_ACCESS.pack(address + done, len(piece)) + bytes(piece))
+
+    def send_interrupt(self, address: int, data: int) -> None:
+        """Write an interrupt message, without waiting: safe from any thread, hooks included."""
+        payload = DMA_ACCESS.pack(address, 4) + data.to_bytes(4, "little")
+        with contextlib.suppress(FatalStreamError):
+            self._stream.send(0, Command.DMA_WRITE, TYPE_COMMAND | FLAG_NO_REPLY, payload)
 
     def reply(self, message: Message) -> None:
         """The serving thread received a reply; one that nobody waits for is dropped."""

@@ -23,6 +23,7 @@ from vfiodev.errors import ConfigError
 from vfiodev.faults import CONFIG_ONES, SURPRISE_REMOVAL, Args, Faults, Knob
 from vfiodev.function import CONFIG_REGION, Bar, Interrupts, PciFunction, check_access
 from vfiodev.irq import INTX, MSI, MSIX, Irq
+from vfiodev.msix import MsixTable
 from vfiodev.pci import MAX_MSI_VECTORS, Effect, Identity, MsixLayout
 from vfiodev.peers import PeerMap
 from vfiodev.registers import Register, RegisterFile
@@ -31,6 +32,7 @@ from vfiodev.trace import Trace, TraceWriter
 from vfiodev.work import DeviceLock, Timers, TimerThread, Worker, Workers, join
 
 VIOLATIONS_TOLD = 100
+INTERRUPT_KINDS = ("msix", "msix-own", "msi")
 COUNTERS = (
     "dma_errors",
     "dma_messages",
@@ -104,8 +106,9 @@ class Device:
             {
                 INTX: int(interrupts.has_intx),
                 MSI: interrupts.msi_vectors,
-                MSIX: interrupts.msix.vectors if interrupts.msix else 0,
+                MSIX: interrupts.msix.vectors if interrupts.msix and not interrupts.msix_table else 0,
             },
+            interrupts.msix_table,
             self.trace,
             self.stats,
         )
@@ -188,6 +191,7 @@ class Device:
         """A client connected: power on."""
         with self.lock:
             self._attached = True
+            self.function.config.msix_disguised = self.irq.table is not None
             self._reset(ResetKind.POWER_ON)
             self.trace.event("attached")
         self._join()
@@ -209,6 +213,7 @@ class Device:
     def bus_reset(self) -> None:
         """DEVICE_RESET from the client."""
         with self.lock:
+            self.function.config.msix_disguised = False
             self._reset(ResetKind.BUS)
         self._join()
 
@@ -272,6 +277,8 @@ class Device:
         if effect & Effect.FLR:
             self._reset(ResetKind.FLR)
             return
+        if self.irq.table is not None:
+            self.irq.table.set_control(self.function.config.msix_control)
         if effect & Effect.DECODE:
             self._publish()
         if effect & Effect.MASTER:
@@ -325,8 +332,8 @@ def _interrupt_kind(params: Mapping[str, object]) -> tuple[str, Mapping[str, obj
     """Split off the parameter `interrupts`, which every device has."""
     rest = {name: value for name, value in params.items() if name != "interrupts"}
     kind = params.get("interrupts", "msix")
-    if kind not in ("msix", "msi"):
-        raise ConfigError(f"parameter 'interrupts' must be msix or msi, not {kind!r}")
+    if kind not in INTERRUPT_KINDS:
+        raise ConfigError(f"parameter 'interrupts' must be one of {', '.join(INTERRUPT_KINDS)}, not {kind!r}")
     return str(kind), rest
 
 
@@ -334,6 +341,9 @@ def _interrupts(description: Description, kind: str) -> Interrupts:
     msix = description.msix
     if msix is None or kind == "msix":
         return Interrupts(msix=msix, has_intx=description.has_intx)
+    if kind == "msix-own":
+        table = MsixTable(msix.vectors)
+        return Interrupts(msix=msix, msix_table=table, has_intx=description.has_intx)
     vectors = min(MAX_MSI_VECTORS, 1 << (msix.vectors - 1).bit_length())
     return Interrupts(msi_vectors=vectors, has_intx=description.has_intx)
 

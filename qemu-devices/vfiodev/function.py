@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vfiodev.errors import BadMessageError, ConfigError
+from vfiodev.msix import MsixTable
 from vfiodev.pci import NUM_BARS, BarShape, Identity, MsixLayout, PciConfig, pba_bytes
 from vfiodev.peers import PeerMap, Window
 from vfiodev.ranges import ADDRESS_LIMIT, check_range, contains, is_aligned, overlaps
@@ -38,6 +39,7 @@ class Interrupts:
 
     msix: MsixLayout | None = None
     msi_vectors: int = 0
+    msix_table: MsixTable | None = None
     has_intx: bool = False
 
 
@@ -90,6 +92,9 @@ class PciFunction:
             for bar in bars
         }
         self._msix = interrupts.msix
+        self._own_table: tuple[int, int, MsixTable] | None = None
+        if interrupts.msix is not None and interrupts.msix_table is not None:
+            self._own_table = (interrupts.msix.bar, interrupts.msix.table, interrupts.msix_table)
         self.config = PciConfig(
             identity,
             tuple(self.shapes.values()),
@@ -145,6 +150,8 @@ class PciFunction:
             if contains(msix.pba, size, offset, count):
                 start = offset - msix.pba
                 return pending.to_bytes(size, "little")[start : start + count]
+            if self._own_table is not None and contains(msix.table, self._own_table[2].size, offset, count):
+                return self._own_table[2].read(offset - msix.table, count)
         return self._read_registers(self.registers[index], offset, count)
 
     def write_bar(self, index: int, offset: int, data: bytes | memoryview) -> None:
@@ -153,6 +160,11 @@ class PciFunction:
         if memory is not None:
             memory.view[offset : offset + len(data)] = data
             return
+        if self._own_table is not None:
+            bar, start, table = self._own_table
+            if bar == index and contains(start, table.size, offset, len(data)):
+                table.write(offset - start, data)
+                return
         file = self.registers[index]
         done = 0
         while done < len(data):

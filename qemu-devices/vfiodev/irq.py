@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from vfiodev.errors import BadMessageError
+from vfiodev.msix import MsixTable
 from vfiodev.stats import Stats
 from vfiodev.trace import Trace
 from vfiodev.work import check_not_stopped
@@ -59,7 +60,9 @@ def _close(fd: int) -> None:
 class Irq:
     """The interrupts of one device, `self.irq` in a model. Safe from any thread."""
 
-    def __init__(self, vectors: int, lines: Mapping[int, int], trace: Trace, stats: Stats) -> None:
+    def __init__(
+        self, vectors: int, lines: Mapping[int, int], table: MsixTable | None, trace: Trace, stats: Stats
+    ) -> None:
         """`vectors` that the model may raise; `lines` is how many interrupts of each vfio type exist."""
         self.vectors = vectors
         self._lines = {kind: [Line() for _ in range(lines.get(kind, 0))] for kind in (INTX, MSI, MSIX)}
@@ -68,6 +71,7 @@ class Irq:
         self._lock = threading.Lock()
         self._level = False
         self.allowed: Callable[[], bool] = lambda: True
+        self.table = table
 
     def raise_msix(self, vector: int) -> bool:
         """Raise `vector` (IndexError outside the declared ones): MSI-X, or MSI when the device was made with
@@ -82,8 +86,11 @@ class Irq:
         check_not_stopped()
         if not self.allowed():
             return False
-        with self._lock:
-            sent = self._deliver(self._line(vector))
+        if self.table is not None:
+            sent = self.table.raise_vector(vector)
+        else:
+            with self._lock:
+                sent = self._deliver(self._line(vector))
         self._stats.add("irqs" if sent else "irqs_unsent")
         self._trace.event("irq", vector=vector, sent=sent)
         return sent
@@ -101,6 +108,8 @@ class Irq:
 
     def pending_bits(self) -> int:
         """The pending bit array as one integer, bit N for vector N."""
+        if self.table is not None:
+            return self.table.pending
         return sum(1 << vector for vector, line in enumerate(self._lines[MSIX]) if line.pending)
 
     def count(self, index: int) -> int:
@@ -161,6 +170,8 @@ class Irq:
     def reset(self) -> None:
         """A device reset: the level falls and pending interrupts are forgotten; eventfds and masks are the
         client's."""
+        if self.table is not None:
+            self.table.reset()
         with self._lock:
             self._level = False
             for lines in self._lines.values():

@@ -34,6 +34,8 @@ MSI_AT: Final = 0x90
 DEVCTL_FLR: Final = 0x8000
 MSIX_ENTRY: Final = 16
 MAX_VECTORS: Final = 2048
+MSIX_BYTES: Final = 12
+_DISGUISE: Final = bytes((0x09, 0, MSIX_BYTES)) + bytes(MSIX_BYTES - 3)
 MAX_MSI_VECTORS: Final = 32
 
 
@@ -94,6 +96,7 @@ class PciConfig:
         MSI-X layout are impossible."""
         self._bars = bars
         self._msix = msix
+        self.msix_disguised = False
         self._msi_vectors = msi_vectors
         self.data = bytearray(CONFIG_SIZE)
         self._writable = bytearray(CONFIG_SIZE)
@@ -121,7 +124,17 @@ class PciConfig:
 
     def read(self, offset: int, count: int) -> bytes:
         """`count` bytes; raises RangeError."""
-        return bytes(self.data[offset : check_range(offset, count, CONFIG_SIZE, "config space")])
+        end = check_range(offset, count, CONFIG_SIZE, "config space")
+        if not self.msix_disguised:
+            return bytes(self.data[offset:end])
+        shown = bytearray(self.data)
+        shown[MSIX_AT : MSIX_AT + MSIX_BYTES] = _DISGUISE
+        return bytes(shown[offset:end])
+
+    @property
+    def msix_control(self) -> int:
+        """The message control word of the MSI-X capability."""
+        return int.from_bytes(self.data[MSIX_AT + 2 : MSIX_AT + 4], "little")
 
     def write(self, offset: int, data: bytes | memoryview) -> Effect:
         """Store what is writable; raises RangeError. FLR is not carried out here: the caller does, see

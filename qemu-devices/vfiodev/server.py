@@ -98,6 +98,8 @@ class Connection:
         """Attach the device, answer messages until the stream ends, detach it. Why the stream ended."""
         self._memory.serving_thread = threading.get_ident()
         self._device.dma.messenger = self._memory
+        if self._device.irq.table is not None:
+            self._device.irq.table.send = self._memory.send_interrupt
         try:
             self._device.attach()
             while True:
@@ -107,6 +109,8 @@ class Connection:
         finally:
             self._memory.close()
             self._device.dma.messenger = None
+            if self._device.irq.table is not None:
+                self._device.irq.table.send = None
             self._device.detach()
 
     def _serve_one(self, message: Message) -> None:

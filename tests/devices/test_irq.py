@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 from vfio_client import (
+    DEVICE_RESET,
+    DMA_WRITE,
+    GET_IRQ_INFO,
     IRQ_BOOL,
     IRQ_EVENTFD,
     IRQ_MASK,
@@ -14,6 +17,8 @@ from vfio_client import (
     IRQ_TRIGGER,
     IRQ_UNMASK,
     MSI,
+    REGION_READ,
+    REGION_WRITE,
     SET_IRQS,
     Client,
     ClientError,
@@ -170,3 +175,61 @@ def test_intx_is_masked_by_itself_and_raised_again_while_high(rig: Rig, eventfds
         assert signalled(eventfds[0]) == 0
         device.irq.set_intx(True)
         assert signalled(eventfds[0]) == 1
+
+
+def interrupts(client: Client) -> list[tuple[int, int]]:
+    """The messages that the device wrote before it answers the next read."""
+    ident = client.send(REGION_READ, struct.pack("<QII", 0, 0, 4))
+    found = []
+    while True:
+        got, message = client.recv()
+        if message.command == REGION_READ:
+            assert got == ident
+            return found
+        assert (message.command, message.flags) == (DMA_WRITE, 0x10)
+        address, count, data = struct.unpack("<QQI", message.payload)
+        assert count == 4
+        found.append((address, data))
+
+
+def set_entry(client: Client, vector: int, address: int, data: int, masked: int) -> None:
+    client.write(0, regs.MSIX_TABLE + 16 * vector, struct.pack("<QII", address, data, masked))
+
+
+def test_own_msix_is_hidden_until_the_client_resets_the_device(rig: Rig) -> None:
+    with rig.connect(rig.make(MODEL, interrupts="msix-own")) as client:
+        client.negotiate()
+        assert client.get(7, 0x84, 3) == 0x0C0009, "a vendor-specific capability of 12 bytes"
+        reply = client.ask(GET_IRQ_INFO, struct.pack("<IIII", 16, 0, 2, 0))
+        assert struct.unpack("<IIII", reply.payload)[3] == 0
+        client.ask(DEVICE_RESET)
+        assert client.get(7, 0x84) == 0x00010011
+        assert client.get(7, 0x88) == regs.MSIX_TABLE
+    rig.join()
+
+
+def test_own_msix_sends_memory_writes(rig: Rig) -> None:
+    device = rig.make(MODEL, interrupts="msix-own")
+    with rig.client(device) as client:
+        client.ask(DEVICE_RESET)
+        client.enable()
+        assert client.read(0, regs.MSIX_TABLE, 32) == struct.pack("<QII", 0, 0, 1) * 2
+        set_entry(client, 0, 0xFEE00000, 0x41, 0)
+        set_entry(client, 1, 0xFEE01000, 0x42, 1)
+        client.send(REGION_WRITE, struct.pack("<QIII", regs.DOORBELL.offset, 0, 4, 0), flags=0x10)
+        assert interrupts(client) == [], "disabled"
+        client.put(7, 0x86, 0x8000, 2)
+        for vector in (1, 0):
+            client.send(REGION_WRITE, struct.pack("<QIII", regs.DOORBELL.offset, 0, 4, vector), flags=0x10)
+        assert interrupts(client) == [(0xFEE00000, 0x41)]
+        assert client.get(0, regs.MSIX_PBA, 8) == 2
+        unmask = struct.pack("<QIII", regs.MSIX_TABLE + 28, 0, 4, 0)
+        client.send(REGION_WRITE, unmask, flags=0x10)
+        assert interrupts(client) == [(0xFEE01000, 0x42)]
+        client.put(7, 0x86, 0xC000, 2)
+        client.put(0, regs.DOORBELL.offset, 0)
+        assert interrupts(client) == [], "function mask"
+        client.ask(DEVICE_RESET)
+        client.enable()
+        assert client.get(0, regs.MSIX_PBA, 8) == 0
+        assert device.stats.get("irqs_unsent") == 1
