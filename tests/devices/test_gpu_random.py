@@ -98,7 +98,7 @@ def end(unit: EngineRig) -> int:
     return status
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(entries(), min_size=1, max_size=7),
     st.lists(entries(), min_size=1, max_size=7),
@@ -139,7 +139,7 @@ writes = st.tuples(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(writes, max_size=60))
 def test_random_register_writes(sequence: list[tuple[int, int]]) -> None:
     with bench_session(Path("/dev/null")) as bench:

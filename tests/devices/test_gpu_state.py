@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vfiodev.gpu.state import Aborted, EngineState
+from vfiodev.gpu.state import AbortedError, EngineState
 
 LONG = 10.0
 
@@ -40,9 +40,9 @@ def test_nothing_begins_after_an_abort() -> None:
     state = EngineState()
     before = state.epoch
     state.abort()
-    with pytest.raises(Aborted), state.effect(before):
+    with pytest.raises(AbortedError), state.effect(before):
         pytest.fail("an effect of an aborted command")
-    with pytest.raises(Aborted):
+    with pytest.raises(AbortedError):
         state.retire(before, 1, 1)
     with state.effect(state.epoch):
         pass
@@ -57,7 +57,7 @@ def test_a_frozen_engine_begins_nothing_until_it_is_thawed_or_aborted() -> None:
         try:
             with state.effect(epoch):
                 outcomes.append("effect")
-        except Aborted:
+        except AbortedError:
             outcomes.append("aborted")
 
     releases: list[Callable[[], None]] = [lambda: state.set_frozen(False), state.abort]

@@ -23,7 +23,7 @@ from vfiodev.gpu.commands import (
 from vfiodev.gpu.memory import Memory
 from vfiodev.gpu.ops import start_transfer
 from vfiodev.gpu.pipeline import Agenda, Batch, Completion, Fault, Pipeline
-from vfiodev.gpu.state import Aborted, EngineState, Slot
+from vfiodev.gpu.state import AbortedError, EngineState, Slot
 from vfiodev.work import Worker
 
 SEMAPHORE_POLL_NS = 1_000_000
@@ -32,7 +32,7 @@ HANG_POLL_NS = 1_000_000_000
 _TRANSFERS = frozenset({Opcode.FILL, Opcode.COPY, Opcode.CHECKSUM, Opcode.VECTOR})
 
 
-class _Halted(Exception):  # noqa: N818 - not an error of ours: the engine stopped, its thread goes on
+class _HaltedError(Exception):
     """The engine is in error; unwinds to its loop, whatever executes ends."""
 
 
@@ -83,7 +83,7 @@ class Engine:
             self._epoch = self.state.epoch
             self._pipeline = Pipeline(self._take_fault)
             self._agenda = Agenda()
-            with suppress(Aborted):
+            with suppress(AbortedError):
                 self._serve_ring()
 
     def _serve_ring(self) -> None:
@@ -93,14 +93,16 @@ class Engine:
                 if slot is not None:
                     self._process(slot)
                 self._service()
-            except _Halted:
+            except _HaltedError:
                 self._pipeline = Pipeline(self._take_fault)
-            self._count_bytes()
 
     def _process(self, slot: Slot) -> None:
         try:
             command = self._fetch(slot)
-            self._execute(slot, command)
+            try:
+                self._execute(slot, command)
+            finally:
+                self._count_bytes()
         except CommandError as error:
             self.state.finish_execution(self._epoch, failed=True)
             self._pipeline.push_failed(slot, error)
@@ -162,6 +164,8 @@ class Engine:
                         break
         except CommandError as error:
             self._stop(slot, error)
+        finally:
+            self._count_bytes()
         self._ports.trace("gpu_late_data", engine=self.index, index=slot.index)
 
     def _wait_semaphore(self, command: Command) -> None:
@@ -215,10 +219,9 @@ class Engine:
                 self._complete(completion)
             except CommandError as error:
                 self._stop(completion.slot, error)
-        self.state.retire(self._epoch, batch.head, len(batch.completions))
-        for completion in batch.completions:
             self._ports.count(self.index, "commands")
             self._ports.trace("gpu_done", engine=self.index, index=completion.slot.index)
+        self.state.retire(self._epoch, batch.head, len(batch.completions))
 
     def _complete(self, completion: Completion) -> None:
         command = completion.command
@@ -255,16 +258,16 @@ class Engine:
 
     def _stop(self, slot: Slot, error: CommandError) -> NoReturn:
         with self.state.effect(self._epoch):
+            self._ports.trace(
+                "gpu_error",
+                engine=self.index,
+                index=slot.index,
+                code=error.code.name,
+                address=error.address,
+            )
             self.state.stop(self._epoch, error.code, slot.index, error.address)
             self._ports.flag_error(self.index)
-        self._ports.trace(
-            "gpu_error",
-            engine=self.index,
-            index=slot.index,
-            code=error.code.name,
-            address=error.address,
-        )
-        raise _Halted
+        raise _HaltedError
 
     def _count_bytes(self) -> None:
         memory = self._memory

@@ -30,7 +30,7 @@ class Status(IntFlag):
     WAITING = 8
 
 
-class Aborted(Exception):  # noqa: N818 - not an error: the engine was reset or closed and starts over
+class AbortedError(Exception):
     """The engine was reset while it worked; unwinds to its outermost loop."""
 
 
@@ -192,7 +192,7 @@ class EngineState:
 
     @contextmanager
     def effect(self, epoch: int) -> Iterator[None]:
-        """Around everything that others can see; raises Aborted instead when `epoch` is over."""
+        """Around everything that others can see; raises AbortedError instead when `epoch` is over."""
         while True:
             self._thaw(epoch)
             with self._effects:
@@ -210,7 +210,7 @@ class EngineState:
 
     def _check(self, epoch: int) -> None:
         if self._epoch != epoch:
-            raise Aborted
+            raise AbortedError
 
     @contextmanager
     def registers(self, epoch: int) -> Iterator[None]:
