@@ -73,7 +73,7 @@ _ROWS = (
         "lockdep: {subject}",
     ),
     # lib/refcount.c, lib/list_debug.c, lib/debugobjects.c: said before the WARNING or BUG that follows
-    _row("refcount", r"^(?P<subject>refcount_t: .+)", "{subject}"),
+    _row("refcount", r"^(?P<subject>refcount_t: .+?)\.?$", "{subject}"),
     _row("list_corruption", r"^(?P<subject>list_(?:add|del) corruption)", "{subject}"),
     _row("debugobjects", r"^ODEBUG: (?P<subject>\w+ \w+)", "ODEBUG: {subject}"),
     # kernel/hung_task.c, kernel/watchdog.c, kernel/rcu/tree_stall.h
@@ -209,7 +209,7 @@ _REPORT_LINE = re.compile(
             r"^(PGD |#PF:|Hardware name:|Modules linked in:|Tainted:|Kernel Offset|Dumping ftrace)",
             r"^note: .*exited with",
             # memory reports
-            r"^[=>-]",
+            r"^(={10,}|-{10,}|-> #|>)",
             r"^ [0-9a-f]{16}: ",
             r"^(Allocated|Freed|The buggy address|page:|page dumped|Memory state)",
             r"^(Read of|Write of|raw:|flags:)",

@@ -29,7 +29,7 @@ _FRAME = re.compile(r"^ ?(?!\?)\s*([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
 _RIP = re.compile(r"(?:RIP: \w+:|pc : |epc : )([A-Za-z_][\w.]*)\+0x")
 _NOT_THE_CULPRIT = re.compile(
     r"^(dump_stack|show_stack|show_trace|__?dump_|print_|report_|kasan_|__kasan|__asan|kfence_|check_memory"
-    r"|__warn|warn_slowpath|ubsan|__ubsan|handle_|mark_lock|check_noncircular|__?lock|lockdep|__might"
+    r"|__warn|warn_slowpath|ubsan|__ubsan|handle_|mark_lock|check_noncircular|_*lock|_*mutex|_*down_|__might"
     r"|might_|___might|sched_show|show_|rcu_|nmi_|arch_trigger|sysvec_|asm_|exc_|__schedule|schedule|panic"
     r"|vpanic|bad_page|spin_bug|do_raw|_raw_|check_irq|watchdog|refcount_warn|__list_|nobody|__report_bad)"
 )
@@ -117,7 +117,10 @@ def find_splats(text: str) -> list[Splat]:
             opened.ended = True
         trigger = find_trigger(line.text)
         if trigger is not None and not _absorb(trigger, line, opened, found):
-            opened = _Open(trigger, [*_heading(before.get(line.caller, [])), line])
+            heading = _heading(before.get(line.caller, []))
+            if opened is not None and heading and not opened.ended:
+                _give_back(opened, heading[0])
+            opened = _Open(trigger, [*heading, line])
             opened.kept = len(opened.lines)
             found.append(opened)
             current[line.caller] = opened
@@ -156,10 +159,16 @@ def _absorb(trigger: Trigger, line: LogLine, opened: _Open | None, found: list[_
 
 def _heading(before: list[LogLine]) -> list[LogLine]:
     """Return the ruler or "cut here" line that stands above a trigger."""
-    for position, line in enumerate(before):
-        if CUT_HERE in line.text or RULE.match(line.text):
+    for position in reversed(range(len(before))):
+        if CUT_HERE in before[position].text or RULE.match(before[position].text):
             return before[position:]
     return []
+
+
+def _give_back(opened: _Open, first: LogLine) -> None:
+    """Take the heading of the next splat, and what follows it, out of this one."""
+    opened.lines = [line for line in opened.lines if line.number < first.number] or opened.lines[:1]
+    opened.kept = min(opened.kept, len(opened.lines))
 
 
 def _extend(opened: _Open, line: LogLine, *, sure: bool = False) -> None:
@@ -201,7 +210,7 @@ def _culprit(texts: Iterable[str]) -> str | None:
     in_trace = False
     frame = None
     for text in texts:
-        if rip := _RIP.search(text):
+        if (rip := _RIP.search(text)) and not _NOT_THE_CULPRIT.match(rip[1]) and frame is None:
             return rip[1]
         if "Call Trace:" in text or "Call trace:" in text:
             in_trace = True
