@@ -13,6 +13,7 @@ from vfiodev.errors import ConfigError
 
 MAX_DEVICES: Final = 32
 SOCKET_PATH_LIMIT: Final = 107
+SAFE_INTERRUPTS: Final = "msix-own"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _MODEL: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -94,4 +95,4 @@ def _device(data: object, directory: Path) -> DeviceConfig:
         raise ConfigError(f"device '{name}': 'model' must be a name and 'params' an object")
     if len(str(directory / f"{name}.sock").encode()) > SOCKET_PATH_LIMIT:
         raise ConfigError(f"device '{name}': the path of its socket is longer than {SOCKET_PATH_LIMIT} bytes")
-    return DeviceConfig(name=name, model=find_model(model), params=params)
+    return DeviceConfig(name=name, model=find_model(model), params={"interrupts": SAFE_INTERRUPTS, **params})

@@ -68,10 +68,11 @@ class MsixTable:
             return True
 
     def _flush(self) -> None:
-        if self.send is None or self._control & (CONTROL_ENABLE | CONTROL_MASK_ALL) != CONTROL_ENABLE:
+        send = self.send
+        if send is None or self._control & (CONTROL_ENABLE | CONTROL_MASK_ALL) != CONTROL_ENABLE:
             return
         for vector in range(self._vectors if self.pending else 0):
             address, data, mask = _ENTRY.unpack_from(self._data, vector * MSIX_ENTRY)
             if self.pending >> vector & 1 and not mask & ENTRY_MASKED:
                 self.pending &= ~(1 << vector)
-                self.send(address, data)
+                send(address, data)
