@@ -1,0 +1,1 @@
+"""Measurements for people and for comparison between versions; never a verdict."""
