@@ -12,7 +12,7 @@ from testbed.plan.model import KMSG_PORT, DevicePlan, GuestPlan, MachineFiles
 
 READY_PORT = "org.testbed.ready"
 _MIB = 1 << 20
-_WINDOW_MIB = 256
+_WINDOW_MIB = 128
 """Prefetchable window of a root port: the largest BAR that can be plugged without asking for more."""
 _DEFAULT_VRAM_MIB = 64
 
@@ -56,7 +56,9 @@ def _board(guest: GuestPlan, machine: MachineFiles) -> list[str]:
         *("-object", f"memory-backend-memfd,id=mem,size={size},share=on"),
         *("-machine", "q35,memory-backend=mem"),
         *("-m", size),
-        *("-cpu", "max"),
+        # Firmware puts the windows of 64-bit BARs at the top of the address space. With 40 bits, TCG's own, that
+        # is where AMD CPUs route HyperTransport (0xfd_0000_0000 on) and Linux gives no address to VRAM.
+        *("-cpu", "max,phys-bits=39"),
         *("-smp", str(guest.cpus)),
         *("-accel", accel),
         *("-msg", "timestamp=on"),
