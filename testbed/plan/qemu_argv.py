@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from testbed.plan.model import KMSG_PORT, DevicePlan, GuestPlan, MachineFiles
+from testbed.plan.model import KMSG_PORT, ROOT_PORTS, DevicePlan, GuestPlan, MachineFiles
 
 READY_PORT = "org.testbed.ready"
 _MIB = 1 << 20
 _WINDOW_MIB = 128
-"""Prefetchable window of a root port: the largest BAR that can be plugged without asking for more."""
+"""Prefetchable window of a root port. Four of them fit below 4 GiB, with room for the rest."""
+_HIGH_WINDOWS = "pci=no_e820"
+"""Firmware puts windows that do not fit below 4 GiB under 1 TiB. There QEMU's e820 table reserves the range
+of AMD's HyperTransport (its default CPU is AMD's), so that Linux refuses them: "can't assign; no space"
+(measured with QEMU 11.1.3 and Linux 7.2.12). With this word Linux does not look there for PCI windows."""
 _DEFAULT_VRAM_MIB = 64
 
 
@@ -56,8 +60,8 @@ def _board(guest: GuestPlan, machine: MachineFiles) -> list[str]:
         *("-object", f"memory-backend-memfd,id=mem,size={size},share=on"),
         *("-machine", "q35,memory-backend=mem"),
         *("-m", size),
-        # Firmware puts the windows of 64-bit BARs at the top of the address space. With 40 bits, TCG's own, that
-        # is where AMD CPUs route HyperTransport (0xfd_0000_0000 on) and Linux gives no address to VRAM.
+        # Firmware puts the windows of 64-bit BARs at the top of the address space. With 40 bits, TCG's own,
+        # AMD CPUs route HyperTransport there (0xfd_0000_0000 on), and Linux gives VRAM no address.
         *("-cpu", "max,phys-bits=39"),
         *("-smp", str(guest.cpus)),
         *("-accel", accel),
@@ -92,10 +96,8 @@ def _fixed_devices(guest: GuestPlan) -> list[str]:
 
 
 def _root_ports(guest: GuestPlan) -> list[str]:
-    by_port = {device.port: device for device in guest.devices}
     argv: list[str] = []
-    for number, port in enumerate(guest.ports):
-        window = window_mib(by_port.get(port))
+    for number, (port, window) in enumerate(_list_windows(guest).items()):
         # I/O space is scarce (4 KiB for each bridge) and no device of ours has an I/O BAR.
         reserve = f"io-reserve=0,mem-reserve=4M,pref64-reserve={window}M"
         place = f"bus=pcie.0,addr={0x10 + number:#x},chassis={number + 1},slot={number + 1}"
@@ -103,7 +105,14 @@ def _root_ports(guest: GuestPlan) -> list[str]:
     return argv
 
 
+def _list_windows(guest: GuestPlan) -> dict[str, int]:
+    by_port = {device.port: device for device in guest.devices}
+    return {port: window_mib(by_port.get(port)) for port in guest.ports}
+
+
 def _boot(guest: GuestPlan, machine: MachineFiles) -> list[str]:
+    low = sum(_list_windows(guest).values()) <= ROOT_PORTS * _WINDOW_MIB
+    words = (*machine.append, *(() if low else (_HIGH_WINDOWS,)), *guest.cmdline)
     argv: list[str] = []
     for name, path in machine.fw_cfg:
         argv += ["-fw_cfg", f"name={name},file={escape(path)}"]
@@ -111,5 +120,5 @@ def _boot(guest: GuestPlan, machine: MachineFiles) -> list[str]:
         *argv,
         *("-kernel", str(machine.kernel)),
         *("-initrd", str(machine.initrd)),
-        *("-append", " ".join((*machine.append, *guest.cmdline))),
+        *("-append", " ".join(words)),
     ]

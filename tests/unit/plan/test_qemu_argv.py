@@ -70,15 +70,15 @@ def test_commas_in_paths_are_doubled_where_options_have_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vram", "window"), [(1, 256), (64, 256), (128, 256), (256, 512), (1024, 2048), (4096, 8192)]
+    ("vram", "window"), [(1, 128), (64, 128), (128, 256), (256, 512), (1024, 2048), (4096, 8192)]
 )
 def test_the_window_of_a_port_holds_twice_the_vram(vram: int, window: int) -> None:
     assert window_mib(gpu(0, vram_mib=vram)) == window
 
 
 def test_a_port_without_a_device_has_the_usual_window() -> None:
-    assert window_mib(None) == 256
-    assert window_mib(DevicePlan(name="e", model=None, port="rp0", qemu={"driver": "edu"})) == 256
+    assert window_mib(None) == 128
+    assert window_mib(DevicePlan(name="e", model=None, port="rp0", qemu={"driver": "edu"})) == 128
 
 
 def test_addresses_on_the_root_bus_are_used_once() -> None:
@@ -91,3 +91,14 @@ def test_addresses_on_the_root_bus_are_used_once() -> None:
 
 def test_the_guest_image_answers_on_the_port_that_the_machine_has() -> None:
     assert image.READY_PORT == READY_PORT
+
+
+@pytest.mark.parametrize(
+    ("params", "count", "high"), [({}, 4, False), ({}, 5, True), ({"vram_mib": 128}, 1, True)]
+)
+def test_windows_that_do_not_fit_below_4_gib_are_announced(
+    params: dict[str, object], count: int, *, high: bool
+) -> None:
+    devices = tuple(gpu(number, **params) for number in range(count))
+    argv = build_qemu_argv(GuestPlan(name="vm", memory_mib=512, cpus=2, devices=devices), FILES)
+    assert ("pci=no_e820" in argv[-1].split()) is high
