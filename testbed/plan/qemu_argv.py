@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from testbed.plan.model import KMSG_PORT, ROOT_PORTS, DevicePlan, GuestPlan, MachineFiles
+from testbed.plan.model import KMSG_PORT, DevicePlan, GuestPlan, MachineFiles
 
 READY_PORT = "org.testbed.ready"
 _MIB = 1 << 20
 _WINDOW_MIB = 128
 """Prefetchable window of a root port. Four of them fit below 4 GiB, with room for the rest."""
-_HIGH_WINDOWS = "pci=no_e820"
-"""Firmware puts windows that do not fit below 4 GiB under 1 TiB. There QEMU's e820 table reserves the range
-of AMD's HyperTransport (its default CPU is AMD's), so that Linux refuses them: "can't assign; no space"
-(measured with QEMU 11.1.3 and Linux 7.2.12). With this word Linux does not look there for PCI windows."""
 _DEFAULT_VRAM_MIB = 64
 
 
@@ -96,8 +92,10 @@ def _fixed_devices(guest: GuestPlan) -> list[str]:
 
 
 def _root_ports(guest: GuestPlan) -> list[str]:
+    by_port = {device.port: device for device in guest.devices}
     argv: list[str] = []
-    for number, (port, window) in enumerate(_list_windows(guest).items()):
+    for number, port in enumerate(guest.ports):
+        window = window_mib(by_port.get(port))
         # I/O space is scarce (4 KiB for each bridge) and no device of ours has an I/O BAR.
         reserve = f"io-reserve=0,mem-reserve=4M,pref64-reserve={window}M"
         place = f"bus=pcie.0,addr={0x10 + number:#x},chassis={number + 1},slot={number + 1}"
@@ -105,14 +103,7 @@ def _root_ports(guest: GuestPlan) -> list[str]:
     return argv
 
 
-def _list_windows(guest: GuestPlan) -> dict[str, int]:
-    by_port = {device.port: device for device in guest.devices}
-    return {port: window_mib(by_port.get(port)) for port in guest.ports}
-
-
 def _boot(guest: GuestPlan, machine: MachineFiles) -> list[str]:
-    low = sum(_list_windows(guest).values()) <= ROOT_PORTS * _WINDOW_MIB
-    words = (*machine.append, *(() if low else (_HIGH_WINDOWS,)), *guest.cmdline)
     argv: list[str] = []
     for name, path in machine.fw_cfg:
         argv += ["-fw_cfg", f"name={name},file={escape(path)}"]
@@ -120,5 +111,5 @@ def _boot(guest: GuestPlan, machine: MachineFiles) -> list[str]:
         *argv,
         *("-kernel", str(machine.kernel)),
         *("-initrd", str(machine.initrd)),
-        *("-append", " ".join(words)),
+        *("-append", " ".join((*machine.append, *guest.cmdline))),
     ]

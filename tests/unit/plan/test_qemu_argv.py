@@ -91,14 +91,3 @@ def test_addresses_on_the_root_bus_are_used_once() -> None:
 
 def test_the_guest_image_answers_on_the_port_that_the_machine_has() -> None:
     assert image.READY_PORT == READY_PORT
-
-
-@pytest.mark.parametrize(
-    ("params", "count", "high"), [({}, 4, False), ({}, 5, True), ({"vram_mib": 128}, 1, True)]
-)
-def test_windows_that_do_not_fit_below_4_gib_are_announced(
-    params: dict[str, object], count: int, *, high: bool
-) -> None:
-    devices = tuple(gpu(number, **params) for number in range(count))
-    argv = build_qemu_argv(GuestPlan(name="vm", memory_mib=512, cpus=2, devices=devices), FILES)
-    assert ("pci=no_e820" in argv[-1].split()) is high
