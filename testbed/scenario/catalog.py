@@ -11,7 +11,7 @@ from typing import Literal
 
 from testbed.scenario.values import describe
 
-Kind = Literal["int", "float", "engine"]
+Kind = Literal["int", "float", "engine", "word"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +25,15 @@ class Arg:
     low: int = 0
     high: int | None = None
     power_of_two: bool = False
+    words: tuple[str, ...] = ()
 
     @property
     def accepts(self) -> str:
         """What it takes, in a reader's words."""
         if self.kind == "engine":
             return "copy, compute, any or an engine number"
+        if self.kind == "word":
+            return f"{', '.join(self.words[:-1])} or {self.words[-1]}"
         what = "a power of two" if self.power_of_two else "a whole number"
         what = "a number" if self.kind == "float" else what
         return (
@@ -42,6 +45,8 @@ class Arg:
         return None if self._fits(value) else f"takes {self.accepts}, got {describe(value)}"
 
     def _fits(self, value: object) -> bool:
+        if self.kind == "word":
+            return value in self.words
         if self.kind == "engine" and isinstance(value, str):
             return value in ("copy", "compute", "any")
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -92,6 +97,14 @@ HOST_COUNTERS = (
     "resets",
     "violations",
 )
+INTERRUPTS = Arg(
+    name="interrupts",
+    kind="word",
+    about="how it interrupts; with msix QEMU aborts when it is unplugged (qemu-devices/README.md)",
+    default="msix-own",
+    words=("msix-own", "msi", "msix"),
+)
+"""A parameter of every model."""
 _EVERY_MODEL = (
     Fault(
         name="config_ones", about="config space and registers read as all ones, writes are dropped, no DMA"
@@ -140,6 +153,7 @@ _GPU = Model(
             power_of_two=True,
         ),
         Arg(name="engines", kind="int", about="copy and compute engines in turn", default=2, low=1, high=8),
+        INTERRUPTS,
     ),
     faults=(
         *_EVERY_MODEL,
@@ -170,6 +184,7 @@ _GPU = Model(
 _TEMPLATE = Model(
     name="template",
     about="the smallest device, to copy for a new one",
+    params=(INTERRUPTS,),
     faults=(*_EVERY_MODEL, Fault(name="lose_interrupt", about="the doorbell is silent", args=(_count(0),))),
     counters=("doorbells", "echoes"),
 )

@@ -174,7 +174,10 @@ def _check_step(context: _Context, loc: Loc, step: StepBase) -> None:
 def _check_device_step(context: _Context, loc: Loc, step: StepBase, guest: Guest) -> None:
     if isinstance(step, (PlugStep, UnplugStep)):
         name = step.plug if isinstance(step, PlugStep) else step.unplug
-        _get_device(context, (*loc, step.verb), name, guest)
+        device = _get_device(context, (*loc, step.verb), name, guest)
+        if device and isinstance(step, UnplugStep) and device.params.get("interrupts") == "msix":
+            hint = "interrupts: msix-own"
+            context.find((*loc, "unplug"), f"'{name}' interrupts by msix, with which QEMU aborts here", hint)
     elif isinstance(step, (InjectStep, ClearStep)):
         _check_fault(context, loc, step, guest)
     elif isinstance(step, WaitStep) and isinstance(step.wait, CounterReached):

@@ -97,6 +97,8 @@ def _object(properties: Schema, required: str) -> Schema:
 
 
 def _build_arg(arg: Arg) -> Schema:
+    if arg.kind == "word":
+        return {"enum": list(arg.words), "description": arg.about, "default": arg.default}
     schema: Schema = {"type": "integer", "minimum": arg.low, "description": arg.about}
     if arg.power_of_two and arg.high is not None:
         schema["enum"] = [1 << bit for bit in range(arg.high.bit_length())]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.scenario.catalog import HOST_COUNTERS, MODELS, Arg, Model
-from vfiodev.config import find_model
-from vfiodev.device import COUNTERS, Description
+from testbed.scenario.catalog import HOST_COUNTERS, INTERRUPTS, MODELS, Arg, Model
+from vfiodev.config import SAFE_INTERRUPTS, find_model
+from vfiodev.device import COUNTERS, INTERRUPT_KINDS, Description
 from vfiodev.errors import ConfigError
 from vfiodev.faults import GENERIC_KNOBS
 
@@ -47,7 +47,7 @@ def test_counters_follow_the_number_of_engines() -> None:
 
 
 CANDIDATES = (0, 1, 2, 3, 8, 9, 63, 64, 4096, 4097, 8192, -1, 1.5, "1", True)
-PARAMS = [(model, param) for model in MODELS.values() for param in model.params]
+PARAMS = [(model, param) for model in MODELS.values() for param in model.params if param is not INTERRUPTS]
 
 
 @pytest.mark.parametrize(("model", "param"), PARAMS, ids=lambda each: each.name)
@@ -65,3 +65,9 @@ def test_parameters_accept_the_same_values(model: Model, param: Arg, value: obje
 def test_no_other_parameter_is_known(name: str) -> None:
     with pytest.raises(ConfigError):
         describe(MODELS[name], nonsense=1)
+
+
+def test_every_model_has_a_choice_of_interrupts() -> None:
+    assert all(INTERRUPTS in model.params for model in MODELS.values())
+    assert set(INTERRUPTS.words) == set(INTERRUPT_KINDS)
+    assert INTERRUPTS.default == SAFE_INTERRUPTS

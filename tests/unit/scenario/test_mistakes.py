@@ -196,6 +196,10 @@ DEVICES = {
         "{model: gpu, engines: two}",
         "4:43: 'engines' takes a whole number from 1 to 8, got the text 'two'",
     ),
+    "interrupts": (
+        "{model: gpu, interrupts: intx}",
+        "4:46: 'interrupts' takes msix-own, msi or msix, got the text 'intx'",
+    ),
     "neither model nor qemu": (
         "{plug: later}",
         "4:21: a device has either 'model' or 'qemu' (known models: gpu, template)",
@@ -252,6 +256,14 @@ def test_faults_need_a_device_when_there_are_several() -> None:
     text = HEAD + "guests:\n  vm: {devices: {a: {model: gpu}, b: {model: gpu}}}\nsteps:\n  - clear: all\n"
     assert mistakes(text) == [
         "6:5: 'device' is missing in 'steps' (say which: the guest has not exactly one device)"
+    ]
+
+
+def test_unplug_that_would_abort_qemu_is_refused() -> None:
+    device = "{model: gpu, interrupts: msix}"
+    text = HEAD + f"guests:\n  vm: {{devices: {{a: {device}}}}}\nsteps:\n  - unplug: a\n"
+    assert mistakes(text) == [
+        "6:13: 'a' interrupts by msix, with which QEMU aborts here (interrupts: msix-own)"
     ]
 
 
