@@ -63,7 +63,8 @@ class KtapReport:
             return f"{len(bad)} of {len(self.checks)} checks failed: {bad[0].name}{reason}"
         skips = [check for check in self.checks if check.status is Status.SKIP]
         tail = f", {len(skips)} skipped ({skips[0].reason or skips[0].name})" if skips else ""
-        return f"{self.count(Status.PASS)} checks passed{tail}"
+        passed = self.count(Status.PASS)
+        return f"{passed} check{'' if passed == 1 else 's'} passed{tail}"
 
 
 def parse_ktap(text: str) -> KtapReport:
