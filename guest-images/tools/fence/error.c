@@ -114,29 +114,29 @@ static void check_merged(void *arg)
 static void check_not_inherited(void *arg)
 {
 	struct gpu *gpu = gpu_open();
-	struct job bad, dependant, next;
-	int bad_file, dependant_file, next_file;
+	struct job bad, dependent, next;
+	int bad_file, dependent_file, next_file;
 
 	(void)arg;
 	begin_bad_job(&bad, gpu);
 	bad_file = job_submit_file(&bad);
-	job_init(&dependant, gpu, TBGPU_ENGINE_COMPUTE);
-	job_nop(&dependant);
-	job_wait_file(&dependant, bad_file);
-	dependant_file = job_submit_file(&dependant);
+	job_init(&dependent, gpu, TBGPU_ENGINE_COMPUTE);
+	job_nop(&dependent);
+	job_wait_file(&dependent, bad_file);
+	dependent_file = job_submit_file(&dependent);
 	job_init(&next, gpu, TBGPU_ENGINE_COPY);
 	job_nop(&next);
 	next_file = job_submit_file(&next);
 
 	if (sync_file_wait(bad_file, deadline(gpu)) != -expected())
 		ktap_fail("the bad job ended with %s", status_name(sync_file_status(bad_file)));
-	if (sync_file_wait(dependant_file, gpu_deadline()) != 1)
-		ktap_fail("the dependant job ended with %s",
-			  status_name(sync_file_status(dependant_file)));
+	if (sync_file_wait(dependent_file, gpu_deadline()) != 1)
+		ktap_fail("the dependent job ended with %s",
+			  status_name(sync_file_status(dependent_file)));
 	if (sync_file_wait(next_file, gpu_deadline()) != 1)
 		ktap_fail("the next job ended with %s", status_name(sync_file_status(next_file)));
-	if (sync_file_time(dependant_file) < sync_file_time(bad_file))
-		ktap_fail("the dependant job was done before the bad one");
+	if (sync_file_time(dependent_file) < sync_file_time(bad_file))
+		ktap_fail("the dependent job was done before the bad one");
 }
 
 int run_error(void)

@@ -3,7 +3,7 @@
  * Runs a graph of jobs. Only explicit fences order the jobs (TBGPU_EXEC_NO_IMPLICIT), so a lost one
  * shows.
  *
- * Each job has a syncobj, its door. Dependants in a reversed graph are offered before there is a
+ * Each job has a syncobj, its door. Dependents in a reversed graph are offered before there is a
  * fence to wait for: a thread per job waits until the doors of its dependencies have one (as
  * Vulkan's wait before signal does), whatever kind of fence they publish.
  */

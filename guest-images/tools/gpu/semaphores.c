@@ -42,16 +42,16 @@ static void check_order(void *arg)
 	struct gpu *gpu = gpu_open();
 	struct bo *src = bo_create(gpu, TBGPU_DOMAIN_VRAM, SIZE);
 	struct bo *dst = bo_create(gpu, TBGPU_DOMAIN_SYSTEM, SIZE);
-	struct bo *sems = bo_create(gpu, sem_case->domain, PAGE);
+	struct bo *sem_bo = bo_create(gpu, sem_case->domain, PAGE);
 	struct bo *stamps = bo_create(gpu, TBGPU_DOMAIN_SYSTEM, PAGE);
-	__u64 *sem = bo_map(sems), *stamp = bo_map(stamps);
+	__u64 *sem = bo_map(sem_bo), *stamp = bo_map(stamps);
 	struct job waiter, releaser;
 	int waiting, status;
 
 	*sem = sem_case->before;
 	job_init(&waiter, gpu, TBGPU_ENGINE_COMPUTE);
 	waiter.flags = TBGPU_EXEC_NO_IMPLICIT;
-	job_sem_wait(&waiter, (struct place){ sems, 0 }, sem_case->compare, sem_case->value, 0);
+	job_sem_wait(&waiter, (struct place){ sem_bo, 0 }, sem_case->compare, sem_case->value, 0);
 	job_timestamp(&waiter, (struct place){ stamps, WAIT_STAMP });
 	job_copy(&waiter, (struct place){ dst, 0 }, (struct place){ src, 0 }, SIZE);
 	waiting = job_submit_file(&waiter);
@@ -61,7 +61,7 @@ static void check_order(void *arg)
 	job_delay(&releaser, 20 * NS_PER_MS);
 	job_fill(&releaser, (struct place){ src, 0 }, SIZE, WORD);
 	job_timestamp(&releaser, (struct place){ stamps, RELEASE_STAMP });
-	job_sem_release(&releaser, (struct place){ sems, 0 }, sem_case->released);
+	job_sem_release(&releaser, (struct place){ sem_bo, 0 }, sem_case->released);
 	job_run(&releaser);
 
 	status = sync_file_wait(waiting, gpu_deadline());
@@ -79,23 +79,23 @@ static void check_order(void *arg)
 static void check_timeout(void *arg)
 {
 	struct gpu *gpu = gpu_open();
-	struct bo *sems = bo_create(gpu, TBGPU_DOMAIN_SYSTEM, PAGE);
+	struct bo *sem_bo = bo_create(gpu, TBGPU_DOMAIN_SYSTEM, PAGE);
 	struct job job;
 	int status;
 
 	(void)arg;
 	job_init(&job, gpu, TBGPU_ENGINE_COPY);
-	job_sem_wait(&job, (struct place){ sems, 0 }, TBGPU_SEM_EQUAL, 1, 5 * NS_PER_MS);
-	job_sem_release(&job, (struct place){ sems, 8 }, 1);
+	job_sem_wait(&job, (struct place){ sem_bo, 0 }, TBGPU_SEM_EQUAL, 1, 5 * NS_PER_MS);
+	job_sem_release(&job, (struct place){ sem_bo, 8 }, 1);
 	status = sync_file_wait(job_submit_file(&job), gpu_deadline());
 	if (status != -EIO)
 		ktap_fail("the fence's status is %s, should be EIO", status_name(status));
-	if (((__u64 *)bo_map(sems))[1])
+	if (((__u64 *)bo_map(sem_bo))[1])
 		ktap_fail("the operation behind the failed one was carried out");
 	job_init(&job, gpu, TBGPU_ENGINE_COPY);
-	job_sem_release(&job, (struct place){ sems, 16 }, 77);
+	job_sem_release(&job, (struct place){ sem_bo, 16 }, 77);
 	job_run(&job);
-	if (((__u64 *)bo_map(sems))[2] != 77)
+	if (((__u64 *)bo_map(sem_bo))[2] != 77)
 		ktap_fail("the next job of the engine did nothing");
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "node.h"
 
+#include <dirent.h>
 #include <drm/drm.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -13,7 +14,7 @@
 #include "gpu.h"
 
 #define DRIVER "tbgpu"
-#define FIRST_MINOR 128
+#define DIRECTORY "/dev/dri"
 #define MOST_NODES 64
 
 struct node {
@@ -58,17 +59,23 @@ static int compare(const void *a, const void *b)
 
 static unsigned int list_nodes(struct node nodes[MOST_NODES])
 {
+	DIR *directory = opendir(DIRECTORY);
 	unsigned int count = 0;
+	struct dirent *entry;
 
-	for (int i = 0; i < MOST_NODES; i++) {
+	while (directory && count < MOST_NODES && (entry = readdir(directory))) {
 		struct node *node = &nodes[count];
 
-		snprintf(node->path, sizeof(node->path), "/dev/dri/renderD%d", FIRST_MINOR + i);
+		if (strncmp(entry->d_name, "render", 6) || strlen(entry->d_name) > 20)
+			continue;
+		snprintf(node->path, sizeof(node->path), DIRECTORY "/%.20s", entry->d_name);
 		if (!is_tbgpu(node->path))
 			continue;
 		read_address(node);
 		count++;
 	}
+	if (directory)
+		closedir(directory);
 	qsort(nodes, count, sizeof(*nodes), compare);
 	return count;
 }
