@@ -1,6 +1,6 @@
 """The content-addressed cache: ``ROOT/KIND/KEY`` is complete and right, or it is not there.
 
-An entry is built in ``ROOT/KIND/.KEY.tmp`` under a lock of its own, renamed into place, and then described
+An entry is built in ``ROOT/KIND/.KEY.PID.tmp`` under a lock of its own, renamed into place, and then described
 by its manifest ``ROOT/KIND/KEY.json``. Whoever dies on the way leaves a temporary directory, or an entry
 without a manifest; the next one to want that key removes both and builds again.
 """
@@ -97,8 +97,9 @@ def get_entry(root: Path, kind: str, key: str, build: Build, *, needs: int = 0) 
 
 
 def _build_entry(root: Path, kind: str, key: str, build: Build, needs: int) -> Path:
-    final, temporary = root / kind / key, root / kind / f".{key}.tmp"
-    _remove(temporary)
+    final, temporary = root / kind / key, root / kind / f".{key}.{os.getpid()}.tmp"
+    for leftover in final.parent.glob(f".{key}.*.tmp"):
+        _sweep(leftover)
     check_free_space(root, needs)
     temporary.mkdir(parents=True)
     try:
@@ -193,9 +194,9 @@ def prune_cache(root: Path, keep: Callable[[Entry], bool]) -> list[Entry]:
                 _remove(entry.path)
             removed.append(entry)
     for leftover in root.glob("*/.*.tmp"):
-        key = leftover.name.removeprefix(".").removesuffix(".tmp")
+        key = leftover.name.split(".")[1]
         with hold_lock(root, f"{leftover.parent.name}-{key}"):
-            _remove(leftover)
+            _sweep(leftover)
     return removed
 
 
@@ -215,6 +216,12 @@ def _stamp_files(root: Path) -> dict[str, Stamp]:
         except FileNotFoundError:
             continue
     return stamps
+
+
+def _sweep(leftover: Path) -> None:
+    # Programs of a builder that was killed can be writing here for another moment, so this may not get it all;
+    # the name is that builder's own, so nobody else minds.
+    shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:
