@@ -67,13 +67,13 @@ def _find_kvm_fault(qemu: Qemu, cache: Path) -> str | None:
     known = _load(store)
     if known.get("key") == key:
         return None if known["fault"] is None else str(known["fault"])
-    fault = _run_probe(qemu)
+    fault = run_probe(qemu, "kvm")
     _save(store, {"key": key, "fault": fault})
     return fault
 
 
-def _run_probe(qemu: Qemu) -> str | None:
-    """Return None when the test guest passed, else what it did instead."""
+def run_probe(qemu: Qemu, accel: str) -> str | None:
+    """Return None when the test guest passed under ``accel``, else what it did instead."""
     with ExitStack() as stack:
         private = stack.enter_context(private_folder(Path("accelerator probe")))
         rom = private / "probe.rom"
@@ -84,7 +84,7 @@ def _run_probe(qemu: Qemu) -> str | None:
         try:
             process = stack.enter_context(
                 spawn(
-                    _probe_argv(qemu, rom, theirs.fileno()),
+                    _probe_argv(qemu, accel, rom, theirs.fileno()),
                     log=private / "qemu.log",
                     env=qemu.env,
                     pass_fds=(theirs.fileno(),),
@@ -141,11 +141,11 @@ def _describe(process: Process, qmp: Qmp | None, stopped: bool) -> str | None:
     return f"/dev/kvm opens, but a test guest of milliseconds did not end in {_PROBE_SECONDS:.0f} s"
 
 
-def _probe_argv(qemu: Qemu, rom: Path, qmp_fd: int) -> list[str]:
+def _probe_argv(qemu: Qemu, accel: str, rom: Path, qmp_fd: int) -> list[str]:
     return [
         *qemu.argv,
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"),
-        *("-machine", "q35", "-accel", "kvm", "-cpu", "max", "-m", "64"),
+        *("-machine", "q35", "-accel", accel, "-cpu", "max", "-m", "64"),
         *("-bios", str(rom).replace(",", ",,")),
         *("-device", f"isa-debug-exit,iobase={DEBUG_EXIT_PORT:#x},iosize=1"),
         *("-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control"),

@@ -19,6 +19,7 @@ from testbed.guest.tail import LogTail
 _TICK = 0.1  # longest time that a wait does not look at its deadline, which may be cancelled
 _CONSOLE_EVERY = 0.25  # the console is the second witness of a panic; QMP's event is the first
 _LAST_WORDS = 0.3  # how long a panic's text, or QMP's last event, may trail what woke us
+_LAST_LINES = 5
 _PANIC = re.compile(r"Kernel panic - not syncing: .*")
 
 ErrorFactory = Callable[[], TestbedError]
@@ -93,6 +94,8 @@ class Watcher:
         self._processes: dict[int, tuple[str, Process]] = {}
         self._panicked = threading.Event()
         self._qmp_closed = threading.Event()
+        self._stopped = threading.Event()
+        self._ask_status: Callable[[], str] | None = None
         self._shutdown_reason: str | None = None
         self._wake_read, self._wake_write = os.pipe()
         self._stop = False
@@ -114,8 +117,15 @@ class Watcher:
         if name == "GUEST_PANICKED":
             self._panicked.set()
             self._wake()
+        elif name == "STOP":
+            self._stopped.set()
+            self._wake()
         elif name == "SHUTDOWN":
             self._shutdown_reason = reason
+
+    def ask_status_by(self, ask: Callable[[], str]) -> None:
+        """Have ``ask`` tell QEMU's run state when it stops the guest; it may be asked for by a scenario."""
+        self._ask_status = ask
 
     def note_qmp_closed(self) -> None:
         """QMP has said its last."""
@@ -127,6 +137,8 @@ class Watcher:
             ready = self._poll()
             if self._panicked.is_set() or self._find_panic() is not None:
                 self._fail_panicked()
+                return
+            if self._stopped.is_set() and self._find_internal_error():
                 return
             ended = self._find_ended(ready)
             if ended is not None:
@@ -154,6 +166,19 @@ class Watcher:
             os.read(self._wake_read, 4096)
         return ready
 
+    def _find_internal_error(self) -> bool:
+        self._stopped.clear()
+        try:
+            status = self._ask_status() if self._ask_status else "running"
+        except TestbedError:
+            return False  # QEMU is gone as well: its pidfd says more
+        if status != "internal-error":
+            return False
+        self._liveness.fail(
+            lambda: GuestDied("QEMU stopped the guest with 'internal-error'", hint="testbed run --accel tcg")
+        )
+        return True
+
     def _find_ended(self, ready: list[int]) -> tuple[str, Process] | None:
         with self._lock:
             return next((self._processes[fd] for fd in ready if fd in self._processes), None)
@@ -169,6 +194,13 @@ class Watcher:
         self._console_seen = found.start
         match = _PANIC.search(found.text)
         return match.group(0) if match else None
+
+    def _console_tail(self) -> str:
+        try:
+            text = self._console.path.read_bytes()[-4096:].decode("utf-8", "replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-_LAST_LINES:])
 
     def _fail_panicked(self) -> None:
         text = None
@@ -190,7 +222,7 @@ class Watcher:
         message = f"{name} {process.describe_end()}"
         if self._shutdown_reason is not None and name == "QEMU":
             message += f" after '{self._shutdown_reason}'"
-        tail = process.log_tail().strip() or None
+        tail = process.log_tail().strip() or self._console_tail() or None
         self._liveness.fail(lambda: GuestDied(message, where=str(process.log), hint=tail))
 
 

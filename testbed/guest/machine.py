@@ -144,7 +144,13 @@ def _start_qmp(
             )
         except GuestDied as error:
             raise process.launch_error(f"QEMU did not start: {process.describe_end()}") from error
+        watcher.ask_status_by(lambda: str(_query_status(qmp)["status"]))
         yield qmp
+
+
+def _query_status(qmp: Qmp) -> dict[str, object]:
+    answer = qmp.execute("query-status", deadline=Deadline.after(_QUIT_ANSWER, "QEMU's state"))
+    return dict(answer)
 
 
 def _socket_pair(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
