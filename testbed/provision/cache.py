@@ -1,8 +1,8 @@
 """The content-addressed cache: ``ROOT/KIND/KEY`` is complete and right, or it is not there.
 
-An entry is built in ``ROOT/KIND/.KEY.PID.tmp`` under a lock of its own, renamed into place, and then described
-by its manifest ``ROOT/KIND/KEY.json``. Whoever dies on the way leaves a temporary directory, or an entry
-without a manifest; the next one to want that key removes both and builds again.
+An entry is built in ``ROOT/KIND/.KEY.PID.tmp`` under a lock of its own, renamed into place, and then
+described by its manifest ``ROOT/KIND/KEY.json``. Whoever dies on the way leaves a temporary directory, or an
+entry without a manifest; the next one to want that key removes both and builds again.
 """
 
 from __future__ import annotations
@@ -219,8 +219,8 @@ def _stamp_files(root: Path) -> dict[str, Stamp]:
 
 
 def _sweep(leftover: Path) -> None:
-    # Programs of a builder that was killed can be writing here for another moment, so this may not get it all;
-    # the name is that builder's own, so nobody else minds.
+    # Programs of a builder that was killed can be writing here for another moment, so this may not get it
+    # all; the name is that builder's own, so nobody else minds.
     shutil.rmtree(leftover, ignore_errors=True)
 
 
