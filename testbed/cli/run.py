@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -220,7 +220,8 @@ def run_one(case: Case, bench: Bench, view: View, take: Callable[[Verdict], None
         trouble = error
     finally:
         if folders:
-            take(judge_and_save(folders[0], trouble))
+            verdict = judge_and_save(folders[0], trouble)
+            take(replace(verdict, name=case.plan.name))
 
 
 def judge_and_save(folder: RunFolder, trouble: LabError | None) -> Verdict:
@@ -234,7 +235,8 @@ def judge_and_save(folder: RunFolder, trouble: LabError | None) -> Verdict:
     try:
         save_verdict(verdict, folder.verdict)
     except OSError as error:
-        return with_reason(verdict, Status.MISS, f"verdict.json cannot be written: {error.strerror}")
+        text = f"verdict.json cannot be written: {error.strerror}"
+        return with_reason(verdict, Status.MISS, text, last=True)
     return verdict
 
 

@@ -103,7 +103,9 @@ def _errors_become_events(events: EventLog) -> Iterator[None]:
 
 
 def _note(events: EventLog, status: Status, error: TestbedError) -> None:
-    place = f"{error.where}: " if error.where else ""
+    """Write down an error; a place inside the run folder need not be named, the evidence is there."""
+    outside = error.where and not Path(error.where).is_relative_to(events.path.parent)
+    place = f"{error.where}: " if outside else ""
     events.emit("error", status=status.value, message=f"{place}{error.message}", hint=error.hint)
 
 
@@ -138,7 +140,7 @@ def _run_live(case: CasePlan, bench: Bench, folder: RunFolder, events: EventLog,
             if all(result.good for result in run_sequence(_setup_steps(case), context.for_child(_SETUP))):
                 run_sequence(case.steps, context)
         finally:
-            _sync_logs(guests, bench.scale)
+            _sync_logs(guests, events, bench.scale)
 
 
 def _setup_steps(case: CasePlan) -> list[StepBase]:
@@ -152,8 +154,14 @@ def _setup_steps(case: CasePlan) -> list[StepBase]:
     ]
 
 
-def _sync_logs(guests: dict[str, Guest], scale: float) -> None:
-    """Wait until the kernel's last words are in the evidence; a guest that is lost has none to wait for."""
+def _sync_logs(guests: dict[str, Guest], events: EventLog, scale: float) -> None:
+    """Wait until the kernel's last words are in the evidence; without them there can be no pass."""
     for guest in guests.values():
-        with contextlib.suppress(TestbedError):
-            guest.sync_kmsg(Deadline.after(_SYNC_SECONDS * scale, "the kernel's last messages"))
+        try:
+            guest.sync_kmsg(
+                Deadline.after(_SYNC_SECONDS * scale, "the kernel's last messages to be in kmsg.log")
+            )
+        except GuestPanicked:
+            continue  # the session has written that down
+        except TestbedError as error:
+            _note(events, Status.MISS, error)

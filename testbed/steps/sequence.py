@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from testbed.deadline import Deadline
 from testbed.errors import (
@@ -54,6 +55,9 @@ def _run_one(step: StepBase, context: StepContext) -> StepResult:
     done = _Done(result=StepResult(status=Status.MISS, detail="cut off"))
     try:
         done = _carry_out(step, context)
+    except KeyboardInterrupt:
+        done = _Done(result=StepResult(status=Status.MISS, detail="interrupted"))
+        raise
     finally:
         context.events.emit(
             "step_finished",
@@ -78,12 +82,12 @@ def _carry_out(step: StepBase, context: StepContext) -> _Done:
         result = StepResult(status=Status.FAIL, detail=error.message, pointers=pointers)
         return _Done(result=result, fatal=error)
     except ScenarioFault as error:
-        return _Done(result=StepResult(status=Status.ERROR, detail=_one_line(error)))
+        return _Done(result=_explain(error, Status.ERROR, context))
     except DeadlineExceeded as error:
         return _timed_out(step, context, error)
     except LabError as error:
         fatal = error if isinstance(error, GuestDied) or not _answers(step, context) else None
-        return _Done(result=StepResult(status=Status.MISS, detail=_one_line(error)), fatal=fatal)
+        return _Done(result=_explain(error, Status.MISS, context), fatal=fatal)
 
 
 def _timed_out(step: StepBase, context: StepContext, error: DeadlineExceeded) -> _Done:
@@ -123,6 +127,10 @@ def _step_deadline(step: StepBase, context: StepContext) -> CancellableDeadline:
     return outer.sooner(seconds * context.scale, own)
 
 
-def _one_line(error: TestbedError) -> str:
-    place = f"{error.where}: " if error.where else ""
-    return f"{place}{error.message}"
+def _explain(error: TestbedError, status: Status, context: StepContext) -> StepResult:
+    """An error as a result; where it points into the run folder, that is the pointer."""
+    place = Path(error.where) if error.where else None
+    if place is not None and place.is_relative_to(context.folder.path):
+        return StepResult(status=status, detail=error.message, pointers=(context.pointer(place),))
+    where = f"{error.where}: " if error.where else ""
+    return StepResult(status=status, detail=f"{where}{error.message}")

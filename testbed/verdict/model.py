@@ -71,7 +71,13 @@ def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
     return asdict(verdict)
 
 
-def with_reason(verdict: Verdict, status: Status, text: str) -> Verdict:
-    """Return ``verdict`` with one more reason: for what could not be written into the evidence."""
-    reasons = (*verdict.reasons, Reason(status=status, text=text))
-    return replace(verdict, status=worst([verdict.status, status]), reasons=reasons)
+def with_reason(verdict: Verdict, status: Status, text: str, *, last: bool = False) -> Verdict:
+    """Return ``verdict`` with one more reason: for what could not be written into the evidence.
+
+    It comes before those that are as bad, or after them.
+    """
+    order = list(Status)
+    reason = Reason(status=status, text=text)
+    reasons = [*verdict.reasons, reason] if last else [reason, *verdict.reasons]
+    reasons.sort(key=lambda reason: order.index(reason.status))
+    return replace(verdict, status=worst([verdict.status, status]), reasons=tuple(reasons))
