@@ -103,6 +103,12 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         assert not thread.is_alive()
 
 
+@pytest.fixture(autouse=True)
+def _nobody_explains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no watcher here that could say why something broke."""
+    monkeypatch.setattr("testbed.guest.qmp._LOSS_EXPLAINED", 0.1)
+
+
 def soon(seconds: float = 5.0) -> Deadline:
     return Deadline.after(seconds, "QEMU")
 
