@@ -75,7 +75,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def main(args: argparse.Namespace) -> ExitCode:
     """Load, provision, run, judge, report. Raises `UsageError`, `ScenarioError`, `LabError`."""
     from testbed.cli.interrupt import interrupts_once
-    from testbed.verdict.terminal import build_console, print_table
+    from testbed.verdict.terminal import build_console, print_reasons, print_table
 
     targets = get_targets(args)
     scenarios = load_all(args.paths)
@@ -84,6 +84,8 @@ def main(args: argparse.Namespace) -> ExitCode:
     if not select_cases(scenarios, options):
         console.print("no case matches: nothing was run")
         return ExitCode.NOTHING_RAN
+    if args.jobs > 1:
+        console.print(f"note: -j {args.jobs} is taken, but cases run one at a time in this version")
     verdicts: list[Verdict] = []
     interrupted = False
     with interrupts_once():
@@ -93,6 +95,9 @@ def main(args: argparse.Namespace) -> ExitCode:
         except KeyboardInterrupt:
             interrupted = True
     if verdicts or not interrupted:
+        for verdict in verdicts:
+            if verdict.status not in _GOOD:
+                print_reasons(console, verdict)
         print_table(console, verdicts)
         write_reports(targets, verdicts)
     if interrupted:

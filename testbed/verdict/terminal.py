@@ -33,6 +33,7 @@ _WORDS = {
 }
 _PLAIN_WIDTH = 160
 _MAX_REASON = 300
+_WIDE = 110  # columns from which there is room for the run folder
 
 
 def build_console(*, stderr: bool = False) -> Console:
@@ -53,22 +54,27 @@ def print_table(console: Console, verdicts: Sequence[Verdict]) -> None:
     if not verdicts:
         console.print("no case was run")
         return
+    wide = console.width >= _WIDE
     table = Table(box=box.ROUNDED, border_style="dim", header_style="bold", pad_edge=True)
     table.add_column("case", overflow="fold", max_width=44)
     table.add_column("verdict", no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)
     table.add_column("reason", overflow="fold", ratio=1)
-    table.add_column("run", style="dim", overflow="fold", max_width=46)
+    if wide:
+        table.add_column("run", style="dim", overflow="fold", max_width=console.width // 3)
     for verdict in verdicts:
-        table.add_row(
+        cells = [
             escape(verdict.name),
             status_text(verdict.status),
             f"{verdict.seconds:.1f}",
             escape(short_reason(verdict)),
-            escape(short_path(verdict.run_dir)),
-        )
+        ]
+        table.add_row(*cells, *([escape(short_path(verdict.run_dir))] if wide else []))
     console.print(table)
     console.print(build_summary(verdicts))
+    if not wide:
+        folders = sorted({short_path(str(Path(verdict.run_dir).parent)) for verdict in verdicts})
+        console.print(f"evidence: {', '.join(folders)}", style="dim", markup=False)
 
 
 def print_reasons(console: Console, verdict: Verdict) -> None:

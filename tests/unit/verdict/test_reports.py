@@ -219,3 +219,11 @@ def test_a_target_that_cannot_be_written_is_told_before_anything_runs(tmp_path: 
 def test_what_could_not_be_written_makes_a_pass_a_miss() -> None:
     worse = with_reason(ALL[0], Status.MISS, "the disk is full")
     assert (worse.status, worse.reason) == (Status.MISS, "the disk is full")
+
+
+def test_a_narrow_terminal_gets_a_narrow_table() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_table(console, ALL)
+    text = console.export_text()
+    assert "evidence: /runs" in text
+    assert "/runs/x" not in text
