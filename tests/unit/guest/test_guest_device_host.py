@@ -6,7 +6,6 @@ import os
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def test_a_request_that_waits_does_not_hold_up_others(host: DeviceHost) -> None:
     ends: list[str] = []
 
     def wait() -> None:
-        args = {"counter": "doorbells", "at_least": 1, "timeout": 1}
+        args = {"counter": "doorbells", "at_least": 1, "timeout": 0.3}
         with pytest.raises(ScenarioFault) as caught:
             host.request("t0", "wait", args, deadline=soon())
         ends.append(caught.value.message)
@@ -88,10 +87,9 @@ def test_a_request_that_waits_does_not_hold_up_others(host: DeviceHost) -> None:
     threads = [threading.Thread(target=wait) for _ in range(4)]
     for thread in threads:
         thread.start()
-    began = time.monotonic()
-    for _ in range(10):
+    for _ in range(3):
         host.request("t0", "stats", deadline=soon())
-    assert time.monotonic() - began < 1.0
+    assert all(thread.is_alive() for thread in threads)
     for thread in threads:
         thread.join()
     assert len(ends) == 4
