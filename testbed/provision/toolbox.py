@@ -20,7 +20,7 @@ UNPACKED_PER_BYTE = 4
 
 _PACKAGES = {
     "the lab": ("qemu-system-x86", "qemu-utils"),
-    "compilers": ("gcc", "make", "libc6-dev", "libelf1t64", "linux-headers-amd64"),
+    "compilers": ("gcc", "make", "libc6-dev", "musl-tools", "libelf1t64", "linux-headers-amd64"),
     "what Kbuild calls": (
         *("base-files", "bash", "dash", "coreutils", "sed", "grep", "mawk", "findutils", "diffutils"),
         *("tar", "gzip", "xz-utils", "zstd", "perl-base"),
@@ -54,9 +54,9 @@ def build_toolbox(root: Path, archive: Archive, debs: Sequence[Deb], advance: Ad
 
 
 def find_toolbox(root: Path, locked: LockedSet) -> Toolbox | None:
-    """Return the toolbox that the lock file names, or None when it is not there or damaged."""
+    """Return the toolbox that the lock file names, or None when it is not there, damaged or lacks a package."""
     path = find_entry(root, KIND, locked.key)
-    if path is None:
+    if path is None or not locked.packages.keys() >= set(PACKAGES):
         return None
     packages = {name: package.version for name, package in locked.packages.items()}
     qemu = build_toolbox_qemu(path, packages["qemu-system-x86"])
