@@ -54,7 +54,7 @@ def build_toolbox(root: Path, archive: Archive, debs: Sequence[Deb], advance: Ad
 
 
 def find_toolbox(root: Path, locked: LockedSet) -> Toolbox | None:
-    """Return the toolbox that the lock file names, or None when it is not there, damaged or lacks a package."""
+    """Return the toolbox that the lock file names; None when it is not there, damaged or lacks a package."""
     path = find_entry(root, KIND, locked.key)
     if path is None or not locked.packages.keys() >= set(PACKAGES):
         return None
