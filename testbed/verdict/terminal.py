@@ -63,7 +63,7 @@ def print_table(console: Console, verdicts: Sequence[Verdict]) -> None:
     if wide:
         table.add_column("run", style="dim", overflow="fold", max_width=console.width // 3)
     for verdict in verdicts:
-        cells = [
+        cells: list[str | Text] = [
             escape(verdict.name),
             status_text(verdict.status),
             f"{verdict.seconds:.1f}",
