@@ -323,6 +323,7 @@ def _apply_expected(verdict: Verdict, wanted: ExpectedVerdict) -> Verdict:
             status=Status.PASS,
             reasons=(Reason(status=Status.PASS, text=text, pointer=told.pointer),),
         )
-    got = f"{verdict.status}" + (f": {verdict.reason}" if verdict.reason else "")
+    why = verdict.reason.split("\n", 1)[0].rstrip(":")
+    got = f"{verdict.status}" + (f": {why}" if why else "")
     first = Reason(status=Status.FAIL, text=f"expected the verdict {asked}, got {got}")
     return replace(verdict, status=Status.FAIL, reasons=(first, *verdict.reasons))

@@ -136,12 +136,12 @@ class LiveView:
 
 
 def describe_event(event: Event) -> str | None:
-    """Return an event in a line for people, None for those that say nothing to them."""
+    """Return an event in one line for people, None for those that say nothing to them."""
     pattern = _LINES.get(str(event["event"]))
     if pattern is None:
         return None
     detail = f": {event['detail']}" if event.get("detail") else ""
-    return pattern.format_map({**_DEFAULTS, **event, "tail": detail})
+    return pattern.format_map({**_DEFAULTS, **event, "tail": detail}).split("\n", 1)[0].rstrip(":")
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def build_summary(verdicts: Sequence[Verdict]) -> Text:
 
 def short_reason(verdict: Verdict) -> str:
     """Return the first reason in one line, with how many more there are."""
-    first = verdict.reason.split("\n", 1)[0]
+    first = verdict.reason.split("\n", 1)[0].rstrip(":")
     if len(first) > _MAX_REASON:
         first = first[: _MAX_REASON - 3] + "..."
     more = len(verdict.reasons) - 1
