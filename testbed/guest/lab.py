@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from testbed.deadline import CancellableDeadline, Stop
 from testbed.evidence.events import EventLog
 from testbed.guest.accel import Accel
 from testbed.provision.model import Provisioned
@@ -22,3 +24,9 @@ class Lab:
     scale: float = 1.0
     """How many times slower than the reference machine; budgets are multiplied by it."""
     seed: int = 0
+    stop: Stop = field(default_factory=Stop)
+    """Once set, what waits for the guest gives up at its next look."""
+
+    def deadline(self, seconds: float, what: str) -> CancellableDeadline:
+        """Return a deadline ``seconds`` of the reference machine from now."""
+        return CancellableDeadline(time.monotonic() + seconds * self.scale, what, self.stop)

@@ -129,7 +129,7 @@ def _start_qmp(
     def see(event: QmpEvent) -> None:
         watcher.note_qmp_event(event.name, str(event.data.get("reason", "")) or None)
 
-    deadline = Deadline.after(_START_SECONDS * lab.scale, "QEMU to greet")
+    deadline = lab.deadline(_START_SECONDS, "QEMU to greet")
     with ExitStack() as stack:
         try:
             qmp = stack.enter_context(

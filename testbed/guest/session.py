@@ -137,7 +137,7 @@ def guest_session(plan: GuestPlan, lab: Lab) -> Iterator[Guest]:
         guest = stack.enter_context(handshake(plan, lab, machine, host, began))
         for device in plan.devices:
             if device.plug == "start":
-                guest.plug(device.name, deadline=_deadline(lab, _PLUG_SECONDS, f"plug '{device.name}'"))
+                guest.plug(device.name, deadline=lab.deadline(_PLUG_SECONDS, f"plug '{device.name}'"))
         stack.callback(liveness.expect_end)
         yield guest
 
@@ -147,8 +147,8 @@ def handshake(
     plan: GuestPlan, lab: Lab, machine: Machine, host: DeviceHost | None, began: float
 ) -> Iterator[Guest]:
     """Wait for the guest's own word, connect, and make sure that it is the one we started."""
-    wait_ready(machine, _deadline(lab, _BOOT_SECONDS, "the guest to boot"))
-    deadline = _deadline(lab, _HANDSHAKE_SECONDS, "the guest to prove who it is")
+    wait_ready(machine, lab.deadline(_BOOT_SECONDS, "the guest to boot"))
+    deadline = lab.deadline(_HANDSHAKE_SECONDS, "the guest to prove who it is")
     with start_ssh(
         machine.ssh_socket,
         machine.identity,
@@ -223,7 +223,3 @@ def _report_end(plan: GuestPlan, lab: Lab, processes: list[Process]) -> None:
     lab.events.emit(
         "teardown_finished", guest=plan.name, graceful=graceful, detail="; ".join(details) or "never started"
     )
-
-
-def _deadline(lab: Lab, seconds: float, what: str) -> Deadline:
-    return Deadline.after(seconds * lab.scale, what)

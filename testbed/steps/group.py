@@ -6,10 +6,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
+from testbed.deadline import Stop
 from testbed.errors import TestbedError
 from testbed.outcome import Status, worst
 from testbed.scenario.model import AlwaysStep, ParallelStep, RepeatStep, StepBase
-from testbed.steps.base import StepContext, StepResult, Stop
+from testbed.steps.base import StepContext, StepResult
 
 _TICK = 0.2  # the main thread wakes this often, so that Ctrl-C is taken while branches run
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from testbed.deadline import Deadline
+from testbed.deadline import CancellableDeadline, Deadline, Stop
 from testbed.errors import GuestPanicked, ScenarioFault, TestbedError
 from testbed.evidence.events import EventLog, Subscriber
 from testbed.evidence.run import RunFolder, create_run_folder
@@ -26,7 +26,7 @@ from testbed.plan.model import CasePlan
 from testbed.provision.model import Provisioned
 from testbed.scenario.model import ModuleStep, StepBase
 from testbed.steps.assets import prepare_assets
-from testbed.steps.base import CancellableDeadline, StepContext, Stop
+from testbed.steps.base import StepContext
 from testbed.steps.sequence import run_sequence
 
 _MODULE_SECONDS = "30s"
@@ -121,6 +121,7 @@ def _run_live(case: CasePlan, bench: Bench, folder: RunFolder, events: EventLog,
                 events=events,
                 scale=bench.scale,
                 seed=case.seed,
+                stop=stop,
             )
             guests[plan.name] = stack.enter_context(guest_session(plan, lab))
         seconds = case.timeout * bench.scale

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.deadline import Deadline
+from testbed.deadline import CancellableDeadline, Deadline
 from testbed.errors import (
     DeadlineExceeded,
     GuestDied,
@@ -19,7 +19,7 @@ from testbed.errors import (
 from testbed.guest.session import Guest
 from testbed.outcome import Status
 from testbed.scenario.model import AlwaysStep, StepBase
-from testbed.steps.base import CancellableDeadline, StepContext, StepResult
+from testbed.steps.base import StepContext, StepResult
 from testbed.steps.registry import DEFAULT_TIMEOUTS, GUEST_IS_SLOW, HANDLERS
 
 _ALWAYS_SECONDS = 20.0  # clean-up has this much even when the case's budget is used up

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 from memory_guest import World, slow, statuses
 
-from testbed.deadline import Deadline
+from testbed.deadline import CancellableDeadline, Deadline, Stop
 from testbed.errors import DeadlineExceeded, GuestDied, GuestPanicked, LabError
 from testbed.outcome import Status
 from testbed.plan.model import CasePlan
 from testbed.steps import runner
-from testbed.steps.base import CancellableDeadline, Stop
 
 
 @pytest.fixture
