@@ -23,6 +23,7 @@ from testbed.verdict.terminal import short_reason, status_text
 _MAX_STEP = 90
 _DEFAULTS = {"guest": "", "seconds": 0.0, "reason": "", "device": "", "message": "", "status": "", "name": ""}
 _LINES = {
+    "prepared": "modules and tools are built ({seconds:.1f} s)",
     "guest_ready": "guest {guest} is up ({seconds:.1f} s)",
     "guest_panicked": "guest {guest} panicked: {reason}",
     "guest_died": "guest {guest} died: {reason}",
@@ -86,7 +87,8 @@ class LiveView:
     def begin(self, name: str, number: int, total: int) -> None:
         """Show the case."""
         with self._lock:
-            self._title, self._step, self._guests = f"[{number}/{total}] {name}", "starting", {}
+            self._title, self._step = f"[{number}/{total}] {name}", "building modules and tools"
+            self._guests = {}
             self._began = time.monotonic()
 
     def see(self, event: Event) -> None:
