@@ -17,6 +17,7 @@ from testbed.errors import LabError, UsageError
 
 _MAX_SAME_NAME = 10_000
 _MAX_SLUG = 80
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,9 @@ def create_run_folder(out: Path, case: str, *, now: datetime | None = None) -> R
             out.mkdir(parents=True, exist_ok=True)
             path = _make_unused(out.absolute(), stem)
             _point_latest(path)
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        except OSError as error:
+            if error.errno in _DISK_FULL:
+                raise
             raise UsageError(
                 f"no run folder can be made in '{out}': {os.strerror(error.errno or 0)}",
                 hint="name a folder that can be written to: testbed run --out DIR",
@@ -119,7 +122,7 @@ def disk_full_is_a_miss(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _DISK_FULL:
             raise
         raise LabError(
             f"the disk is full: evidence cannot be written to '{place}'",

@@ -74,6 +74,11 @@ def test_out_that_is_a_file(tmp_path: Path) -> None:
     )
 
 
+def test_out_where_no_folder_can_be() -> None:
+    with pytest.raises(UsageError, match="no run folder can be made in '/proc/x': No such file or directory"):
+        create_run_folder(Path("/proc/x"), "a")
+
+
 def test_a_file_is_never_written_twice(tmp_path: Path) -> None:
     folder = create_run_folder(tmp_path, "a")
     folder.write("plan.json", "1")
