@@ -96,12 +96,17 @@ def load_tree_kernel(name: str) -> Kernel:
     Raises `UsageError` when it is no path to a kernel, or when the tree is not fully built.
     """
     path = Path(name).expanduser().absolute()
-    if not path.exists():
+    if not name or not path.exists():
         raise UsageError(
             f"kernel '{name}' is not known (known: {', '.join(KNOWN)}) and no path",
             hint="testbed list kernels",
         )
-    tree = path if path.is_dir() else path.resolve().parents[len(_BZIMAGE.parts) - 1]
+    tree = _find_tree(path)
+    if tree is None:
+        raise UsageError(
+            f"'{path}' is neither a kernel tree nor its {_BZIMAGE}",
+            hint="testbed run --kernel TREE, the folder of a kernel's source that is built",
+        )
     wanted = (
         tree / _BZIMAGE,
         tree / ".config",
@@ -124,6 +129,18 @@ def load_tree_kernel(name: str) -> Kernel:
         build_dir=tree,
         tree=tree,
         config=parse_config(config_text),
+    )
+
+
+def _find_tree(path: Path) -> Path | None:
+    if path.is_dir():
+        signs = ("Kbuild", ".config", _BZIMAGE)
+        return path if any((path / sign).exists() for sign in signs) else None
+    image = path.resolve()
+    return (
+        image.parents[len(_BZIMAGE.parts) - 1]
+        if image.parts[-len(_BZIMAGE.parts) :] == _BZIMAGE.parts
+        else None
     )
 
 

@@ -108,6 +108,11 @@ def test_unknown_name_lists_the_known_ones() -> None:
         load_tree_kernel("linus")
 
 
+def test_empty_name_is_no_tree() -> None:
+    with pytest.raises(UsageError, match="kernel '' is not known"):
+        load_tree_kernel("")
+
+
 @pytest.mark.parametrize("missing", [".config", "Module.symvers", "arch/x86/boot/bzImage"])
 def test_tree_that_is_not_built(tmp_path: Path, missing: str) -> None:
     (make_tree(tmp_path) / missing).unlink()
@@ -115,9 +120,15 @@ def test_tree_that_is_not_built(tmp_path: Path, missing: str) -> None:
         load_tree_kernel(str(tmp_path))
 
 
+@pytest.mark.parametrize("path", ["/etc/passwd", "/dev/null", "/usr"])
+def test_path_that_is_no_kernel(path: str) -> None:
+    with pytest.raises(UsageError, match=f"'{path}' is neither a kernel tree nor its arch/x86/boot/bzImage"):
+        load_tree_kernel(path)
+
+
 def test_file_that_is_no_image_of_a_tree(tmp_path: Path) -> None:
     (tmp_path / "vmlinuz").write_bytes(b"")
-    with pytest.raises(UsageError, match="is not built"):
+    with pytest.raises(UsageError, match="is neither a kernel tree"):
         load_tree_kernel(str(tmp_path / "vmlinuz"))
 
 
