@@ -65,8 +65,10 @@ def _write(rows: Iterable[Row]) -> None:
 def _list_kernels() -> list[Row]:
     return [
         ("default", "the newest that the Debian mirror has, as packaged"),
-        ("debug", "the same version built with KASAN, lockdep, GUP_TEST and SW_SYNC"),
-        ("TREE", "the path of a kernel tree that is built"),
+        (
+            "TREE",
+            "the path of a kernel tree that is built; its config decides on KASAN, lockdep and the like",
+        ),
     ]
 
 

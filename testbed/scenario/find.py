@@ -8,6 +8,7 @@ from pathlib import Path
 from testbed.errors import UsageError
 
 SUFFIXES = (".yaml", ".yml")
+_HINT = "name a scenario file (*.yaml) or a folder that holds some"
 
 
 def find_scenarios(paths: Iterable[Path]) -> list[Path]:
@@ -20,10 +21,10 @@ def find_scenarios(paths: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(each for each in path.rglob("*") if each.suffix in SUFFIXES and each.is_file())
             if not inside:
-                raise UsageError(f"the folder '{path}' holds no scenario (*.yaml)", hint="testbed list")
+                raise UsageError(f"the folder '{path}' holds no scenario (*.yaml)", hint=_HINT)
             found.update(dict.fromkeys(inside))
         elif not path.exists():
-            raise UsageError(f"'{path}' is not there", hint="testbed list")
+            raise UsageError(f"'{path}' is not there", hint=_HINT)
         else:
             found[path] = None
     return list(found)
