@@ -44,19 +44,21 @@ class _Series:
 
 
 def bench_guest(
-    provisioned: Provisioned, accel: Accel, *, rounds: int, progress: Callable[[str], None]
+    provisioned: Provisioned, accel: Accel, *, rounds: int, say: Callable[[str], None]
 ) -> list[Row]:
     """Boot ``rounds`` guests one after the other and measure each. Raises `LabError` when one fails.
 
     MMIO and submit rows hold the median of each guest.
     """
     (case,) = build_cases(load_scenario(_SCENARIO), host=Host(), options=Options())
-    assets = prepare_assets(case, provisioned)
+    prepare_assets(case, provisioned)  # builds what is missing before anything is measured
     series = _Series()
     for number in range(rounds):
-        progress(f"guest {number + 1} of {rounds}")
+        say(f"guest {number + 1} of {rounds}")
         with tempfile.TemporaryDirectory(prefix="testbed-bench-") as folder:
-            _measure(case, assets, _Round(provisioned, accel, Path(folder)), series)
+            _measure(
+                case, prepare_assets(case, provisioned), _Round(provisioned, accel, Path(folder)), series
+            )
     return [
         build_row("guest.cold_boot_to_ssh", "s", series.boot),
         build_row("guest.hotplug_to_driver_bound", "s", series.bound),
@@ -88,8 +90,12 @@ def _measure(case: CasePlan, assets: Assets, this: _Round, series: _Series) -> N
             series.bound.append(_plug_until_bound(guest))
             guest.plug("edu0", deadline=_deadline("plug the edu device"))
             assets.push_tools(guest, _deadline("push the tools"))
-            series.gpu_read.append(_tool(guest, f"tb-bench mmio {guest.bdf('gpu0')} --count {_MMIO_READS}"))
-            series.edu_read.append(_tool(guest, f"tb-bench mmio {guest.bdf('edu0')} --count {_MMIO_READS}"))
+            series.gpu_read.append(
+                _tool(guest, f"tb-bench mmio --pci {guest.bdf('gpu0')} --count {_MMIO_READS}")
+            )
+            series.edu_read.append(
+                _tool(guest, f"tb-bench mmio --pci {guest.bdf('edu0')} --count {_MMIO_READS}")
+            )
             series.submit.append(_tool(guest, f"tb-bench submit --count {_SUBMITS}"))
             ending = time.monotonic()
         series.teardown.append(time.monotonic() - ending)

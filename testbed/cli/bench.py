@@ -7,7 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from testbed.bench.rows import Row
@@ -44,35 +43,35 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def main(args: argparse.Namespace) -> ExitCode:
     """Run the benchmarks that ``args.name`` names and print their rows."""
     from testbed.bench.guest import bench_guest
+    from testbed.cli.interrupt import interrupts_once
     from testbed.guest.accel import probe_accel
+    from testbed.provision.progress import start_reporter
     from testbed.provision.setup import setup
+    from testbed.verdict.terminal import build_console
 
     benchmarks = {"guest": bench_guest}
     if args.name not in ("all", *benchmarks):
         raise UsageError(f"benchmark '{args.name}' is not known", hint=f"one of: {', '.join(benchmarks)}")
     if args.rounds < 1:
         raise UsageError(f"-n takes a number of 1 or more, not {args.rounds}")
-    provisioned = setup(kernel=args.kernel)
-    accel = probe_accel(args.accel, qemu=provisioned.qemu, cache=provisioned.cache)
-    console = Console(stderr=True)
-    console.print(f"accelerator {accel.name}: {accel.reason}", highlight=False)
+    console = build_console(stderr=True)
     rows: list[Row] = []
-    for name, benchmark in benchmarks.items():
-        if args.name in ("all", name):
-            with console.status(name) as status:
-                rows += benchmark(
-                    provisioned,
-                    accel,
-                    rounds=args.rounds,
-                    progress=lambda text, name=name, status=status: status.update(f"{name}: {text}"),
-                )
+    with interrupts_once():
+        with start_reporter(console) as reporter:
+            provisioned = setup(reporter, kernel=args.kernel)
+        accel = probe_accel(args.accel, qemu=provisioned.qemu, cache=provisioned.cache)
+        console.print(f"accelerator {accel.name}: {accel.reason}")
+        for name in benchmarks if args.name == "all" else (args.name,):
+            rows += benchmarks[name](provisioned, accel, rounds=args.rounds, say=console.print)
     _report(rows, args.json)
     return ExitCode.OK
 
 
 def _report(rows: list[Row], target: str | None) -> None:
+    from testbed.verdict.terminal import build_console
+
     if target != "-":
-        Console().print(_build_table(rows))
+        build_console().print(_build_table(rows))
     if target is not None:
         text = json.dumps([row.as_json() for row in rows], indent=1) + "\n"
         if target == "-":
