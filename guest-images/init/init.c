@@ -28,9 +28,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "init.h"
+
 #define FW_CFG		"/sys/firmware/qemu_fw_cfg/by_name/opt/org.testbed/"
-#define PORTS		"/dev/virtio-ports/"
-#define NONCE		"/run/testbed/nonce"
 #define HOST_KEY	"/run/testbed/host_key"
 #define MODULE_LIST	"/etc/testbed/modules"
 #define ADDRESS		"10.0.2.15"	/* what QEMU's user network expects without DHCP */
@@ -38,7 +38,7 @@
 #define GATEWAY		"10.0.2.2"
 #define RECORD_MAX	8192		/* of /dev/kmsg: CONSOLE_EXT_LOG_MAX */
 
-static void __attribute__((format(printf, 1, 2), noreturn)) die(const char *format, ...)
+void die(const char *format, ...)
 {
 	int error = errno;
 	va_list args;
@@ -124,7 +124,7 @@ static void install_identity(void)
 {
 	copy_file(FW_CFG "nonce/raw", NONCE, 0644);
 	copy_file(FW_CFG "host_key/raw", HOST_KEY, 0600);
-	copy_file(FW_CFG "authorized_key/raw", "/root/.ssh/authorized_keys", 0600);
+	copy_file(FW_CFG "authorized_key/raw", AUTHORIZED_KEY, 0600);
 }
 
 static struct sockaddr_in internet(const char *text)
@@ -167,7 +167,7 @@ static void start_network(void)
 	if (fd < 0)
 		die("socket");
 	raise_interface(fd, "lo", "127.0.0.1", "255.0.0.0");
-	raise_interface(fd, "eth0", ADDRESS, NETMASK);
+	raise_interface(fd, INTERFACE, ADDRESS, NETMASK);
 	memcpy(&route.rt_gateway, &gateway, sizeof(gateway));
 	memcpy(&route.rt_dst, &everywhere, sizeof(everywhere));
 	memcpy(&route.rt_genmask, &everywhere, sizeof(everywhere));
@@ -204,7 +204,7 @@ static void link_ports(void)
 }
 
 /* Ports come by messages from the device, so perhaps after us; each one announces itself by a uevent. */
-static int open_port(const char *path)
+int open_port(const char *path, int flags)
 {
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK, .nl_groups = 1 };
 	int events = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT);
@@ -215,7 +215,7 @@ static int open_port(const char *path)
 		die("uevents");
 	for (;;) {
 		link_ports();
-		fd = open(path, O_WRONLY | O_CLOEXEC);
+		fd = open(path, flags | O_CLOEXEC);
 		if (fd >= 0 || errno != ENOENT)
 			break;
 		if (recv(events, event, sizeof(event), 0) < 0 && errno != ENOBUFS)
@@ -239,7 +239,7 @@ static void start_log_pump(void)
 	in = open("/dev/kmsg", O_RDONLY | O_CLOEXEC);
 	if (in < 0)
 		die("open /dev/kmsg");
-	out = open_port(PORTS "org.testbed.kmsg");
+	out = open_port(PORTS "org.testbed.kmsg", O_WRONLY);
 	for (;;) {
 		count = read(in, record, sizeof(record));
 		/* EPIPE: records were overwritten before we came to read them; the next read goes on behind. */
@@ -264,24 +264,6 @@ static void start_sshd(void)
 	}
 	if (child < 0 || waitpid(child, &status, 0) != child || status != 0)
 		die("dropbear ended with status %#x", status);
-}
-
-static void say_ready(void)
-{
-	char line[128] = "READY ";
-	size_t length = strlen(line);
-	int nonce = open(NONCE, O_RDONLY | O_CLOEXEC);
-	int port = open_port(PORTS "org.testbed.ready");
-	ssize_t count = read(nonce, line + length, sizeof(line) - length - 1);
-
-	if (count <= 0)
-		die("read %s", NONCE);
-	length += count;
-	line[length++] = '\n';
-	if (write(port, line, length) != (ssize_t)length)
-		die("say READY");
-	close(nonce);
-	close(port);
 }
 
 /* busybox asks process 1 by these signals: SIGUSR1 halt, SIGUSR2 poweroff, SIGTERM reboot. */
@@ -318,6 +300,7 @@ int main(void)
 	install_identity();
 	start_network();
 	start_sshd();
+	start_agent();
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGCHLD);
@@ -326,6 +309,5 @@ int main(void)
 	sigaddset(&signals, SIGUSR2);
 	/* After the children were started: they must not inherit a mask. */
 	sigprocmask(SIG_BLOCK, &signals, NULL);
-	say_ready();
 	serve(&signals);
 }

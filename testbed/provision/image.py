@@ -137,7 +137,8 @@ def _modules(files: list[Path]) -> list[Entry]:
 def _compile_init(toolbox: Toolbox, scratch: Path) -> bytes:
     out = scratch / "init"
     flags = ("-std=gnu17", "-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror")
-    argv = ["gcc", *flags, "-o", "/out/init", "/src/init.c"]
+    sources = [f"/src/{path.name}" for path in sorted(INIT.glob("*.c"))]
+    argv = ["gcc", *flags, "-o", "/out/init", *sources]
     done = run_inside(toolbox.root, argv, binds={"/src": INIT, "/out": scratch})
     if done.status != 0:
         raise ProvisionError(
