@@ -298,6 +298,27 @@ def test_expected_failure_that_passes_is_a_failure(make_run: MakeRun) -> None:
     )
 
 
+@pytest.mark.parametrize("asked", ["FAIL", "PASS", "ERROR"])
+def test_a_broken_lab_stays_a_miss_whatever_was_expected(make_run: MakeRun, asked: str) -> None:
+    events = before_end({"event": "error", "status": "MISS", "message": "QEMU ended", "hint": None})
+    verdict = judge_run(make_run(plan={"expect_verdict": {"status": asked}}, events=events))
+    assert told(verdict) == [(MISS, "QEMU ended")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "status", "text"),
+    [
+        ("QEMU", PASS, "MISS, as this scenario expects: QEMU ended"),
+        ("SSH", FAIL, "expected the verdict MISS because of 'SSH', got MISS: QEMU ended"),
+    ],
+)
+def test_a_miss_can_be_expected(make_run: MakeRun, pattern: str, status: Status, text: str) -> None:
+    events = before_end({"event": "error", "status": "MISS", "message": "QEMU ended", "hint": None})
+    plan = {"expect_verdict": {"status": "MISS", "reason": pattern}}
+    verdict = judge_run(make_run(plan=plan, events=events))
+    assert (verdict.status, verdict.reason) == (status, text)
+
+
 def test_ktap_is_judged_again_from_its_text(make_run: MakeRun) -> None:
     folder = make_run(events=replaced("2", "tool", "PASS", detail="2 checks passed"))
     text = folder.events.read_text().replace('"index": "2", "verb": "run"', '"index": "2", "verb": "tool"')
