@@ -126,7 +126,7 @@ static void note_in_log(const char *clone)
 {
 	char text[256];
 	int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
-	int length = snprintf(text, sizeof(text), "<6>testbed: clone %s of base %s", clone, base_id);
+	int length = snprintf(text, sizeof(text), "<6>testbed: clone %s of base %s\n", clone, base_id);
 
 	if (fd < 0 || write(fd, text, length) != length)
 		die("write /dev/kmsg");

@@ -24,6 +24,8 @@ class Lab:
     scale: float = 1.0
     """How many times slower than the reference machine; budgets are multiplied by it."""
     seed: int = 0
+    cold: bool = False
+    """Boot from power-on instead of cloning a base snapshot."""
     stop: Stop = field(default_factory=Stop)
     """Once set, what waits for the guest gives up at its next look."""
 

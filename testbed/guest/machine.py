@@ -30,7 +30,9 @@ _GRACE = Grace(ask=0.5, terminate=0.5, kill=5.0)
 _QUIT_ANSWER = 0.3
 _START_SECONDS = 20.0  # QEMU's own start: loading, mapping memory, greeting
 _READY_MAX = 4096
-_SESSION_CMDLINE = ("printk.devkmsg=on",)
+RAM_SET = 1
+"""QEMU's descriptor set that holds a saved RAM file."""
+SESSION_CMDLINE = ("printk.devkmsg=on",)
 """Our markers in /dev/kmsg must not be rate limited."""
 
 
@@ -47,11 +49,25 @@ class Machine:
     liveness: Liveness
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a machine is started in."""
+
+    private: Path
+    """Where its sockets and keys go."""
+    liveness: Liveness
+    watcher: Watcher
+
+
 @contextmanager
 def start_machine(
-    plan: GuestPlan, lab: Lab, *, private: Path, liveness: Liveness, watcher: Watcher
+    plan: GuestPlan, lab: Lab, around: Surroundings, *, saved_ram: int | None = None
 ) -> Iterator[Machine]:
-    """Start QEMU for ``plan``, bare. Raises `LaunchError` when it does not start."""
+    """Start QEMU for ``plan``, bare. Raises `LaunchError` when it does not start.
+
+    With ``saved_ram``, the descriptor of a RAM file, it waits for `testbed.guest.clone.restore` instead of
+    booting.
+    """
     identity = build_identity()
     with ExitStack() as stack:
         our_qmp, qmp = _socket_pair(stack)
@@ -60,31 +76,31 @@ def start_machine(
             qemu=lab.provisioned.qemu.argv,
             kernel=lab.provisioned.kernel.image,
             initrd=lab.provisioned.image.initramfs,
-            append=(*lab.provisioned.image.cmdline, *_SESSION_CMDLINE),
+            append=(*lab.provisioned.image.cmdline, *SESSION_CMDLINE),
             accel=lab.accel.name,
             qmp_fd=qmp.fileno(),
             ready_fd=ready.fileno(),
-            ssh_socket=private / "ssh.sock",
+            ssh_socket=around.private / "ssh.sock",
             console_log=lab.folder / "console.log",
             kmsg_log=lab.folder / "kmsg.log",
-            fw_cfg=tuple(_write_identity(private, identity).items()),
+            fw_cfg=tuple(_write_identity(around.private, identity).items()),
         )
         for log in (files.console_log, files.kmsg_log):
             log.touch(mode=0o600)
         process = stack.enter_context(
             spawn(
-                build_qemu_argv(plan, files),
+                build_qemu_argv(plan, files) + _incoming(saved_ram),
                 log=lab.folder / "qemu.log",
                 env={**lab.provisioned.qemu.env, FOLDER_VARIABLE: str(lab.folder)},
-                pass_fds=(qmp.fileno(), ready.fileno()),
+                pass_fds=(qmp.fileno(), ready.fileno(), *([] if saved_ram is None else [saved_ram])),
                 grace=_GRACE,
             )
         )
         qmp.close()
         ready.close()
         lab.events.emit("guest_started", guest=plan.name, pid=process.pid)
-        stack.enter_context(watcher.watch("QEMU", process))
-        control = stack.enter_context(_start_qmp(our_qmp, process, lab, liveness, watcher))
+        stack.enter_context(around.watcher.watch("QEMU", process))
+        control = stack.enter_context(_start_qmp(our_qmp, process, lab, around))
         try:
             yield Machine(
                 process=process,
@@ -92,22 +108,32 @@ def start_machine(
                 ready=our_ready,
                 ssh_socket=files.ssh_socket,
                 identity=identity,
-                liveness=liveness,
+                liveness=around.liveness,
             )
         finally:
-            liveness.expect_end()
+            around.liveness.expect_end()
             process.end(lambda: control.quit(_QUIT_ANSWER), _GRACE)
 
 
 def wait_ready(machine: Machine, deadline: Deadline) -> None:
-    """Wait until the guest says, with its nonce, that its sshd listens.
+    """Wait until a guest that boots says, with its nonce, that its sshd listens.
 
     Raises `IdentityError` when the nonce is another's, `GuestPanicked`, `GuestDied`, `DeadlineExceeded`.
+    """
+    line = read_word(machine, deadline)
+    if line != f"READY {machine.identity.nonce}":
+        raise IdentityError(f"the guest that is ready is not ours: it says '{line[:80]}'")
+
+
+def read_word(machine: Machine, deadline: Deadline) -> str:
+    """Return the next line that the guest's agent says, as text.
+
+    Raises `GuestPanicked`, `GuestDied`, `DeadlineExceeded`.
     """
     said = b""
     poller = select.poll()
     poller.register(machine.ready, select.POLLIN)
-    while b"\n" not in said and len(said) < _READY_MAX:
+    while not said.endswith(b"\n") and len(said) < _READY_MAX:
         if not poller.poll(min(0.1, deadline.left) * 1000):
             machine.liveness.check()
             deadline.check()
@@ -117,17 +143,19 @@ def wait_ready(machine: Machine, deadline: Deadline) -> None:
             machine.liveness.settle(1.0)
             raise GuestDied("QEMU closed the port on which the guest says that it is ready")
         said += data
-    line = said.split(b"\n")[0].strip().decode("ascii", "replace")
-    if line != f"READY {machine.identity.nonce}":
-        raise IdentityError(f"the guest that is ready is not ours: it says '{line[:80]}'")
+    return said.strip().decode("ascii", "replace")
+
+
+def _incoming(saved_ram: int | None) -> list[str]:
+    if saved_ram is None:
+        return []
+    return ["-add-fd", f"fd={saved_ram},set={RAM_SET}", "-incoming", "defer"]
 
 
 @contextmanager
-def _start_qmp(
-    sock: socket.socket, process: Process, lab: Lab, liveness: Liveness, watcher: Watcher
-) -> Iterator[Qmp]:
+def _start_qmp(sock: socket.socket, process: Process, lab: Lab, around: Surroundings) -> Iterator[Qmp]:
     def see(event: QmpEvent) -> None:
-        watcher.note_qmp_event(event.name, str(event.data.get("reason", "")) or None)
+        around.watcher.note_qmp_event(event.name, str(event.data.get("reason", "")) or None)
 
     deadline = lab.deadline(_START_SECONDS, "QEMU to greet")
     with ExitStack() as stack:
@@ -136,15 +164,15 @@ def _start_qmp(
                 start_qmp(
                     sock,
                     log=lab.folder / "qmp.jsonl",
-                    liveness=liveness,
+                    liveness=around.liveness,
                     deadline=deadline,
                     on_event=see,
-                    on_close=watcher.note_qmp_closed,
+                    on_close=around.watcher.note_qmp_closed,
                 )
             )
         except GuestDied as error:
             raise process.launch_error(f"QEMU did not start: {process.describe_end()}") from error
-        watcher.ask_status_by(lambda: str(_query_status(qmp)["status"]))
+        around.watcher.ask_status_by(lambda: str(_query_status(qmp)["status"]))
         yield qmp
 
 

@@ -14,14 +14,17 @@ from typing import Any
 
 from testbed.deadline import Deadline
 from testbed.errors import GuestPanicked, IdentityError, LabError, TestbedError
+from testbed.guest.clone import CloneFailedError, set_aside, start_clone, write_prefaces
 from testbed.guest.device_host import DeviceHost, HostConfig, HostEvent, start_device_host
 from testbed.guest.hotplug import Slots
 from testbed.guest.lab import Lab
 from testbed.guest.liveness import Liveness, Watcher, start_watcher
-from testbed.guest.machine import Machine, start_machine, wait_ready
+from testbed.guest.machine import Machine, Surroundings, start_machine, wait_ready
 from testbed.guest.private import private_folder
 from testbed.guest.process import Process
 from testbed.guest.qmp import QmpEvent
+from testbed.guest.snapshot import Base
+from testbed.guest.snapshot_make import base_session, reject_base
 from testbed.guest.ssh import CommandResult, Ssh, start_ssh
 from testbed.guest.tail import KMSG_PREFIX, LogTail
 from testbed.plan.model import GuestPlan
@@ -30,7 +33,11 @@ from testbed.provision.model import NONCE_PATH
 _BOOT_SECONDS = 90.0
 _HANDSHAKE_SECONDS = 20.0
 _PLUG_SECONDS = 30.0
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+# The shell's own words: no program need be started, which costs tens of milliseconds under emulation.
+_WHO = (
+    f"read -r n < {NONCE_PATH}; read -r b < /proc/sys/kernel/random/boot_id; "
+    "read -r r < /proc/sys/kernel/osrelease; echo $n; echo $b; echo $r"
+)
 
 
 class Guest:
@@ -114,27 +121,52 @@ class Guest:
 
 @contextmanager
 def guest_session(plan: GuestPlan, lab: Lab) -> Iterator[Guest]:
-    """Boot the guest of ``plan``, plug in its devices, and yield it.
+    """Bring up the guest of ``plan``, plug in its devices, and yield it.
 
-    Whatever happens inside, nothing of it is left at the end; how it ended is the event
+    It is a clone of a base snapshot (docs/snapshots.md), unless ``lab.cold`` or there can be none: then it
+    boots. Whatever happens inside, nothing of it is left at the end; how it ended is the event
     ``teardown_finished``. Raises `LabError` when the guest does not come up, `GuestPanicked` when its
     kernel panics on the way.
     """
-    began = time.monotonic()
     lab.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (lab.folder / "console.log").touch(mode=0o600)
-    liveness = Liveness(lambda error: _report_loss(plan, lab, error))
+    with ExitStack() as stack:
+        guest = None if lab.cold else _enter_clone(plan, lab, stack)
+        yield guest or stack.enter_context(_session(plan, lab, None))
+
+
+def _enter_clone(plan: GuestPlan, lab: Lab, stack: ExitStack) -> Guest | None:
+    """Return a clone, whose end is on ``stack``; None when the guest has to boot, which events explain."""
+    with base_session(plan, lab) as base:
+        if base is None:
+            return None
+        try:
+            return stack.enter_context(_session(plan, lab, base))
+        except CloneFailedError as error:
+            reject_base(base, plan, lab, error.message)
+            set_aside(lab.folder)
+            return None
+
+
+@contextmanager
+def _session(plan: GuestPlan, lab: Lab, base: Base | None) -> Iterator[Guest]:
+    began = time.monotonic()
+    if base is None:
+        (lab.folder / "console.log").touch(mode=0o600)
+    else:
+        write_prefaces(base, lab.folder)
+    reporter = _Reporter(plan, lab, base is None)
+    liveness = Liveness(reporter.report_loss)
     with ExitStack() as stack:
         processes: list[Process] = []
         stack.callback(lambda: _report_end(plan, lab, processes))
         private = stack.enter_context(private_folder(lab.folder))
         watcher = stack.enter_context(start_watcher(liveness, lab.folder / "console.log"))
         host = stack.enter_context(_devices(plan, lab, private, liveness, watcher))
-        machine = stack.enter_context(
-            start_machine(plan, lab, private=private, liveness=liveness, watcher=watcher)
-        )
+        machine = stack.enter_context(_machine(plan, lab, base, Surroundings(private, liveness, watcher)))
+        reporter.enabled = True
         processes += [machine.process, *([host.process] if host else [])]
-        guest = stack.enter_context(handshake(plan, lab, machine, host, began))
+        guest = stack.enter_context(_handshake(plan, lab, machine, host, base))
+        _report_ready(guest, lab, base, time.monotonic() - began)
         for device in plan.devices:
             if device.plug == "start":
                 guest.plug(device.name, deadline=lab.deadline(_PLUG_SECONDS, f"plug '{device.name}'"))
@@ -142,12 +174,36 @@ def guest_session(plan: GuestPlan, lab: Lab) -> Iterator[Guest]:
         yield guest
 
 
+class _Reporter:
+    """Makes the loss of a guest an event, once there is a guest: a clone that fails is replaced."""
+
+    def __init__(self, plan: GuestPlan, lab: Lab, enabled: bool) -> None:
+        self.enabled = enabled
+        self._plan = plan
+        self._lab = lab
+
+    def report_loss(self, error: TestbedError) -> None:
+        if self.enabled:
+            _report_loss(self._plan, self._lab, error)
+
+
 @contextmanager
-def handshake(
-    plan: GuestPlan, lab: Lab, machine: Machine, host: DeviceHost | None, began: float
+def _machine(plan: GuestPlan, lab: Lab, base: Base | None, around: Surroundings) -> Iterator[Machine]:
+    """A machine whose guest has said, with our nonce, that its sshd listens."""
+    with ExitStack() as stack:
+        if base is None:
+            machine = stack.enter_context(start_machine(plan, lab, around))
+            wait_ready(machine, lab.deadline(_BOOT_SECONDS, "the guest to boot"))
+        else:
+            machine = stack.enter_context(start_clone(plan, lab, around, base))
+        yield machine
+
+
+@contextmanager
+def _handshake(
+    plan: GuestPlan, lab: Lab, machine: Machine, host: DeviceHost | None, base: Base | None
 ) -> Iterator[Guest]:
-    """Wait for the guest's own word, connect, and make sure that it is the one we started."""
-    wait_ready(machine, lab.deadline(_BOOT_SECONDS, "the guest to boot"))
+    """Connect, and make sure that the guest is the one we started."""
     deadline = lab.deadline(_HANDSHAKE_SECONDS, "the guest to prove who it is")
     with start_ssh(
         machine.ssh_socket,
@@ -157,19 +213,24 @@ def handshake(
         deadline=deadline,
     ) as ssh:
         guest = Guest(plan, lab, machine, ssh, host)
-        _check_identity(guest, lab, deadline)
-        lab.events.emit(
-            "guest_ready",
-            guest=plan.name,
-            seconds=round(time.monotonic() - began, 3),
-            boot_id=guest.boot_id,
-            nonce_ok=True,
-        )
+        _check_identity(guest, lab, base, deadline)
         yield guest
 
 
-def _check_identity(guest: Guest, lab: Lab, deadline: Deadline) -> None:
-    result = guest.run(f"cat {NONCE_PATH}; echo; cat {_BOOT_ID}; uname -r", deadline=deadline)
+def _report_ready(guest: Guest, lab: Lab, base: Base | None, seconds: float) -> None:
+    origin = {"origin": "clone", "base": base.facts.id} if base else {"origin": "boot"}
+    lab.events.emit(
+        "guest_ready",
+        guest=guest.name,
+        seconds=round(seconds, 3),
+        boot_id=guest.boot_id,
+        nonce_ok=True,
+        **origin,
+    )
+
+
+def _check_identity(guest: Guest, lab: Lab, base: Base | None, deadline: Deadline) -> None:
+    result = guest.run(_WHO, deadline=deadline)
     lines = [line for line in result.stdout.decode("ascii", "replace").split("\n") if line]
     if len(lines) != 3 or lines[0] != guest.nonce:
         raise IdentityError("the guest that answered over SSH does not know the nonce of the one we started")
@@ -177,6 +238,8 @@ def _check_identity(guest: Guest, lab: Lab, deadline: Deadline) -> None:
     wanted = lab.provisioned.kernel.release
     if guest.release != wanted:
         raise IdentityError(f"the guest runs kernel '{guest.release}', not '{wanted}'")
+    if base is not None and guest.boot_id != base.facts.boot_id:
+        raise IdentityError("the guest that answered over SSH is no clone of the base that we restored")
 
 
 @contextmanager

@@ -181,6 +181,13 @@ def list_entries(root: Path) -> list[Entry]:
     return entries
 
 
+def remove_entry(root: Path, kind: str, key: str) -> None:
+    """Remove one entry, damaged or not; one that another process is building is waited for."""
+    with hold_lock(root, f"{kind}-{key}"):
+        _remove(root / kind / f"{key}.json")
+        _remove(root / kind / key)
+
+
 def prune_cache(root: Path, keep: Callable[[Entry], bool]) -> list[Entry]:
     """Remove the entries that ``keep`` refuses, and every leftover; return what was removed.
 
@@ -189,9 +196,7 @@ def prune_cache(root: Path, keep: Callable[[Entry], bool]) -> list[Entry]:
     removed = []
     for entry in list_entries(root):
         if not keep(entry):
-            with hold_lock(root, f"{entry.kind}-{entry.key}"):
-                _remove(entry.path.with_name(f"{entry.key}.json"))
-                _remove(entry.path)
+            remove_entry(root, entry.kind, entry.key)
             removed.append(entry)
     for leftover in root.glob("*/.*.tmp"):
         key = leftover.name.split(".")[1]
