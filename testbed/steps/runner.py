@@ -43,6 +43,8 @@ class Bench:
     out: Path
     scale: float = 1.0
     """How many times slower this machine is than the reference; all budgets are multiplied by it."""
+    cold: bool = False
+    """Boot every guest from power-on."""
 
 
 def run_case(
@@ -124,6 +126,7 @@ def _run_live(case: CasePlan, bench: Bench, folder: RunFolder, events: EventLog,
                 scale=bench.scale,
                 seed=case.seed,
                 stop=stop,
+                cold=case.cold or bench.cold,
             )
             guests[plan.name] = stack.enter_context(guest_session(plan, lab))
         seconds = case.timeout * bench.scale
