@@ -95,7 +95,7 @@ class CancellableDeadline(Deadline):
     def check(self) -> None:
         """Raise `DeadlineExceeded` when it has passed, with the reason of the stop if that was it."""
         if self.stop.reason is not None:
-            raise DeadlineExceeded(f"stopped: {self.what}: {self.stop.reason}")
+            raise DeadlineExceeded(f"stopped: {self.stop.reason}")
         if self.expired:
             raise DeadlineExceeded(f"timed out: {self.what}")
 

@@ -20,7 +20,7 @@ from testbed.deadline import Deadline
 from testbed.errors import LabError, LaunchError, UsageError
 from testbed.guest.liveness import Liveness
 from testbed.guest.private import private_folder
-from testbed.guest.probe_rom import DEBUG_EXIT_PORT, STATUS_PASSED, STATUS_WRONG, build_probe_rom
+from testbed.guest.probe_rom import STATUS_PASSED, STATUS_WRONG, build_probe_argv, build_probe_rom
 from testbed.guest.process import Grace, Process, spawn
 from testbed.guest.qmp import Qmp, QmpEvent, start_qmp
 from testbed.provision.model import Qemu
@@ -84,7 +84,11 @@ def run_probe(qemu: Qemu, accel: str) -> str | None:
         try:
             process = stack.enter_context(
                 spawn(
-                    _probe_argv(qemu, accel, rom, theirs.fileno()),
+                    [
+                        *build_probe_argv(qemu.argv, accel, rom),
+                        *("-S", "-chardev", f"socket,id=qmp,fd={theirs.fileno()}"),
+                        *("-mon", "chardev=qmp,mode=control"),
+                    ],
                     log=private / "qemu.log",
                     env=qemu.env,
                     pass_fds=(theirs.fileno(),),
@@ -139,17 +143,6 @@ def _describe(process: Process, qmp: Qmp | None, stopped: bool) -> str | None:
         state = qmp.execute("query-status", deadline=Deadline.after(1.0, "QEMU's state"))["status"]
         return f"/dev/kvm opens, but a test guest stopped with {state}"
     return f"/dev/kvm opens, but a test guest of milliseconds did not end in {_PROBE_SECONDS:.0f} s"
-
-
-def _probe_argv(qemu: Qemu, accel: str, rom: Path, qmp_fd: int) -> list[str]:
-    return [
-        *qemu.argv,
-        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"),
-        *("-machine", "q35", "-accel", accel, "-cpu", "max", "-m", "64"),
-        *("-bios", str(rom).replace(",", ",,")),
-        *("-device", f"isa-debug-exit,iobase={DEBUG_EXIT_PORT:#x},iosize=1"),
-        *("-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control"),
-    ]
 
 
 def _cache_key(qemu: Qemu) -> str:

@@ -8,7 +8,10 @@ emulator minutes. Success is one value on QEMU's ``isa-debug-exit`` port, so tha
 
 from __future__ import annotations
 
-DEBUG_EXIT_PORT = 0xF4
+from collections.abc import Sequence
+from pathlib import Path
+
+_DEBUG_EXIT_PORT = 0xF4
 _PASSED, _WRONG = 0x2A, 0x01
 STATUS_PASSED = (_PASSED << 1) | 1
 """QEMU's exit status after `build_probe_rom`'s guest passed (hw/misc/debugexit.c)."""
@@ -66,15 +69,11 @@ _BMI2 = (
     "c4 e2 71 f7 c0",  # shlx eax, eax, ecx
     "83 f8 10",  # cmp eax, 16
 )
-_LOOP = (
-    "b9 00 2d 31 01",  # mov ecx, 20000000
-    "49",  # dec ecx
-    "75 fd",  # jnz to dec
-)
+_ROUNDS = 20_000_000
 
 
-def build_probe_rom() -> bytes:
-    """Return the firmware image, for QEMU's ``-bios``."""
+def build_probe_rom(rounds: int = _ROUNDS) -> bytes:
+    """Return the firmware image, for QEMU's ``-bios``; the loop goes round ``rounds`` times."""
     code = bytearray(_code(_SEGMENTS))
     for check in (_X87, _SSE2):
         code += _code(check)
@@ -83,7 +82,7 @@ def build_probe_rom() -> bytes:
     code += _code(_HAS_BMI2) + bytes((0x74, len(bmi2) + 6))  # jz over the check and its jump
     code += bmi2
     code += _jump("0f 85", len(code), _FAIL - _PROTECTED)
-    code += _code(_LOOP) + _leave(_PASSED)
+    code += _loop(rounds) + _leave(_PASSED)
     assert len(code) <= _FAIL - _PROTECTED
     rom = bytearray(b"\xf4" * _SIZE)  # hlt
     _put(rom, _START, _code(_REAL_MODE))
@@ -95,8 +94,23 @@ def build_probe_rom() -> bytes:
     return bytes(rom)
 
 
+def build_probe_argv(qemu: Sequence[str], accel: str, rom: Path) -> list[str]:
+    """Return how QEMU (its argv prefix) runs the firmware in file ``rom``."""
+    return [
+        *qemu,
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-machine", "q35", "-accel", accel, "-cpu", "max", "-m", "64"),
+        *("-bios", str(rom).replace(",", ",,")),
+        *("-device", f"isa-debug-exit,iobase={_DEBUG_EXIT_PORT:#x},iosize=1"),
+    ]
+
+
 def _code(lines: tuple[str, ...]) -> bytes:
     return bytes.fromhex(" ".join(lines))
+
+
+def _loop(rounds: int) -> bytes:
+    return b"\xb9" + rounds.to_bytes(4, "little") + bytes.fromhex("49 75 fd")  # mov ecx; dec ecx; jnz to dec
 
 
 def _jump(opcode: str, at: int, to: int) -> bytes:
@@ -105,7 +119,7 @@ def _jump(opcode: str, at: int, to: int) -> bytes:
 
 
 def _leave(value: int) -> bytes:
-    return bytes((0xB0, value, 0xE6, DEBUG_EXIT_PORT, 0xF4, 0xEB, 0xFD))  # mov al; out; hlt for ever
+    return bytes((0xB0, value, 0xE6, _DEBUG_EXIT_PORT, 0xF4, 0xEB, 0xFD))  # mov al; out; hlt for ever
 
 
 def _flat_segment(access: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What is happening now: a live line on a terminal, a line per step anywhere else.
+"""What is happening now: a live line per case on a terminal, a line per step anywhere else.
 
 Both are subscribers of the event log; they see events and verdicts, and decide nothing.
 """
@@ -34,81 +34,130 @@ _LINES = {
 
 
 class View(Protocol):
-    """How a run is shown while it runs. All methods may be called from several threads."""
+    """How a run is shown while it runs. All methods may be called from several threads.
 
-    def begin(self, name: str, number: int, total: int) -> None:
-        """Show that case ``name`` begins."""
+    ``number`` tells cases apart, from 0 in the order of the run.
+    """
 
-    def see(self, event: Event) -> None:
-        """Show an event of the case that runs."""
+    def begin(self, number: int, name: str) -> None:
+        """Show that case ``name`` begins, or that it begins anew."""
 
-    def end(self, verdict: Verdict) -> None:
-        """Show how the case ended."""
+    def see(self, number: int, event: Event) -> None:
+        """Show an event of a case that runs."""
+
+    def end(self, number: int, verdict: Verdict | None) -> None:
+        """Show how the case ended; without a verdict it only disappears."""
+
+    def note(self, text: str) -> None:
+        """Show something about the run as a whole."""
 
 
 class PlainView:
-    """One line for each thing; for logs of CI."""
+    """Lines, for logs of CI. ``at_once``: a case's lines come together, when it has ended."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, total: int, *, at_once: bool) -> None:
         self._console = console
+        self._total = total
+        self._at_once = at_once
+        self._lock = threading.Lock()
+        self._blocks: dict[int, list[str]] = {}
 
-    def begin(self, name: str, number: int, total: int) -> None:
+    def begin(self, number: int, name: str) -> None:
         """Print the case's line."""
-        self._print(f"[{number}/{total}] {name}")
+        self._add(number, f"[{number + 1}/{self._total}] {name}")
 
-    def see(self, event: Event) -> None:
+    def see(self, number: int, event: Event) -> None:
         """Print guests that are ready, steps that ended, and errors."""
         text = describe_event(event)
         if text is not None:
-            self._print(f"    {text}")
+            self._add(number, f"    {text}")
 
-    def end(self, verdict: Verdict) -> None:
+    def end(self, number: int, verdict: Verdict | None) -> None:
         """Print the verdict's line."""
-        reason = short_reason(verdict)
-        tail = f": {reason}" if reason else ""
-        self._print(f"    {verdict.status} {verdict.name} ({verdict.seconds:.1f} s){tail}")
+        if verdict is not None:
+            reason = short_reason(verdict)
+            tail = f": {reason}" if reason else ""
+            self._add(number, f"    {verdict.status} {verdict.name} ({verdict.seconds:.1f} s){tail}")
+        with self._lock:
+            block = self._blocks.pop(number, [])
+            if verdict is not None:
+                self._print(block)
 
-    def _print(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
+    def note(self, text: str) -> None:
+        """Print it between the cases."""
+        with self._lock:
+            self._print([text])
+
+    def _add(self, number: int, line: str) -> None:
+        with self._lock:
+            if self._at_once:
+                self._blocks.setdefault(number, []).append(line)
+            else:
+                self._print([line])
+
+    def _print(self, lines: list[str]) -> None:
+        for line in lines:
+            self._console.print(Text(line), soft_wrap=True)
+
+
+class _Picture:
+    """What a live view shows of one case."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.step = "building modules and tools"
+        self.guests: dict[str, str] = {}
+        self.spinner = Spinner("dots")
+        self._began = time.monotonic()
+
+    def see(self, event: Event) -> None:
+        guest = str(event.get("guest", ""))
+        match event["event"]:
+            case "guest_started":
+                self.guests[guest], self.step = "booting", f"booting {guest}"
+            case "guest_ready":
+                self.guests[guest] = f"up in {event.get('seconds', 0):.1f} s"
+            case "guest_panicked" | "guest_died":
+                self.guests[guest] = str(event.get("reason", "lost"))[:_MAX_STEP]
+            case "step_started":
+                self.step = f"{event['index']} {event['name']}"[:_MAX_STEP]
+            case "teardown_finished":
+                self.guests.pop(guest, None)
+
+    def line(self) -> Spinner:
+        seconds = time.monotonic() - self._began
+        self.spinner.update(
+            text=Text.assemble((f"{self.title}  ", "bold"), (f"{seconds:.0f} s  ", "cyan"), self.step)
+        )
+        return self.spinner
 
 
 class LiveView:
-    """A spinner with case, step and time; finished cases scroll by above it."""
+    """A line for each case that runs, with step and time; finished cases scroll by above."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, total: int) -> None:
         self._live = live
+        self._total = total
         self._lock = threading.Lock()
-        self._spinner = Spinner("dots")
-        self._title = ""
-        self._step = ""
-        self._guests: dict[str, str] = {}
-        self._began = time.monotonic()
+        self._pictures: dict[int, _Picture] = {}
 
-    def begin(self, name: str, number: int, total: int) -> None:
+    def begin(self, number: int, name: str) -> None:
         """Show the case."""
         with self._lock:
-            self._title, self._step = f"[{number}/{total}] {name}", "building modules and tools"
-            self._guests = {}
-            self._began = time.monotonic()
+            self._pictures[number] = _Picture(f"[{number + 1}/{self._total}] {name}")
 
-    def see(self, event: Event) -> None:
+    def see(self, number: int, event: Event) -> None:
         """Take the event into the next picture."""
         with self._lock:
-            guest = str(event.get("guest", ""))
-            match event["event"]:
-                case "guest_started":
-                    self._guests[guest], self._step = "booting", f"booting {guest}"
-                case "guest_ready":
-                    self._guests[guest] = f"up in {event.get('seconds', 0):.1f} s"
-                case "guest_panicked" | "guest_died":
-                    self._guests[guest] = str(event.get("reason", "lost"))[:_MAX_STEP]
-                case "step_started":
-                    self._step = f"{event['index']} {event['name']}"[:_MAX_STEP]
-                case "teardown_finished":
-                    self._guests.pop(guest, None)
+            if number in self._pictures:
+                self._pictures[number].see(event)
 
-    def end(self, verdict: Verdict) -> None:
+    def end(self, number: int, verdict: Verdict | None) -> None:
         """Let the finished case scroll by."""
+        with self._lock:
+            self._pictures.pop(number, None)
+        if verdict is None:
+            return
         reason = short_reason(verdict)
         line = Text.assemble(
             status_text(verdict.status), f"  {verdict.name}", (f"  {verdict.seconds:.1f} s", "dim")
@@ -116,23 +165,17 @@ class LiveView:
         if reason:
             line.append(f"  {reason}", style="dim")
         self._live.console.print(line, overflow="ellipsis", no_wrap=True)
-        with self._lock:
-            self._title = self._step = ""
+
+    def note(self, text: str) -> None:
+        """Let it scroll by."""
+        self._live.console.print(Text(text, style="dim"), overflow="ellipsis", no_wrap=True)
 
     def __rich__(self) -> Group:
         with self._lock:
-            if not self._title:
-                return Group()
-            guests = ", ".join(f"{name}: {state}" for name, state in self._guests.items())
-            seconds = time.monotonic() - self._began
-            text = Text.assemble(
-                (f"{self._title}  ", "bold"),
-                (f"{seconds:.0f} s  ", "cyan"),
-                self._step,
-            )
-            self._spinner.update(text=text)
-            lines: list[Any] = [self._spinner]
-            if guests:
+            pictures = [self._pictures[number] for number in sorted(self._pictures)]
+            lines: list[Any] = [picture.line() for picture in pictures]
+            if len(pictures) == 1 and pictures[0].guests:
+                guests = ", ".join(f"{name}: {state}" for name, state in pictures[0].guests.items())
                 lines.append(Text(f"    {guests}", style="dim"))
             return Group(*lines)
 
@@ -147,12 +190,12 @@ def describe_event(event: Event) -> str | None:
 
 
 @contextmanager
-def start_view(console: Console) -> Iterator[View]:
-    """Yield the view that fits ``console``."""
+def start_view(console: Console, total: int, *, at_once: bool = False) -> Iterator[View]:
+    """Yield the view of ``total`` cases that fits ``console``; ``at_once``: several run at the same time."""
     if not console.is_terminal:
-        yield PlainView(console)
+        yield PlainView(console, total, at_once=at_once)
         return
     with Live(console=console, refresh_per_second=8, transient=True) as live:
-        view = LiveView(live)
+        view = LiveView(live, total)
         live.update(view)
         yield view

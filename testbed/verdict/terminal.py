@@ -31,6 +31,8 @@ _WORDS = {
     Status.ERROR: "wrong scenario (ERROR)",
     Status.MISS: "lost to the lab (MISS)",
 }
+GOOD = (Status.PASS, Status.DONE, Status.SKIP)
+"""What nobody need look at."""
 _PLAIN_WIDTH = 160
 _MAX_REASON = 300
 _WIDE = 110  # columns from which there is room for the run folder
@@ -49,8 +51,8 @@ def status_text(status: Status) -> Text:
     return Text(status.value, style=STYLES[status])
 
 
-def print_table(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """Print the table of verdicts and the line that sums it up."""
+def print_table(console: Console, verdicts: Sequence[Verdict], seconds: float | None = None) -> None:
+    """Print the table of verdicts and the line that sums it up; ``seconds``: that the run took in all."""
     if not verdicts:
         console.print("no case was run")
         return
@@ -71,7 +73,7 @@ def print_table(console: Console, verdicts: Sequence[Verdict]) -> None:
         ]
         table.add_row(*cells, *([escape(short_path(verdict.run_dir))] if wide else []))
     console.print(table)
-    console.print(build_summary(verdicts))
+    console.print(build_summary(verdicts, seconds))
     if not wide:
         folders = sorted({short_path(str(Path(verdict.run_dir).parent)) for verdict in verdicts})
         console.print(f"evidence: {', '.join(folders)}", style="dim", markup=False)
@@ -89,7 +91,7 @@ def print_reasons(console: Console, verdict: Verdict) -> None:
             console.print(Text(f"      {place.strip()}", style="dim"), soft_wrap=True)
 
 
-def build_summary(verdicts: Sequence[Verdict]) -> Text:
+def build_summary(verdicts: Sequence[Verdict], seconds: float | None = None) -> Text:
     """Return ``3 passed, 1 failed in 24.1 s, kernel 7.2.12, tcg (reason)``."""
     counts = Counter(verdict.status for verdict in verdicts)
     text = Text()
@@ -97,13 +99,29 @@ def build_summary(verdicts: Sequence[Verdict]) -> Text:
         if counts[status]:
             text.append(", " if text else "")
             text.append(f"{counts[status]} {_WORDS[status]}", style=STYLES[status])
-    text.append(f" in {sum(verdict.seconds for verdict in verdicts):.1f} s")
+    text.append(f" in {sum(verdict.seconds for verdict in verdicts) if seconds is None else seconds:.1f} s")
     ran = [verdict for verdict in verdicts if verdict.kernel]
     if ran:
         text.append(f", kernel {ran[0].kernel}, {ran[0].accel}")
         if ran[0].accel_reason:
             text.append(f" ({ran[0].accel_reason})", style="dim")
     return text
+
+
+def print_rounds(console: Console, verdicts: Sequence[Verdict], *, until_fail: bool) -> None:
+    """Print a line for each case that was run several times: ``17 passed, then FAIL``, and where that is."""
+    rounds: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        rounds.setdefault(verdict.name, []).append(verdict)
+    for name, group in rounds.items():
+        bad = [number for number, verdict in enumerate(group) if verdict.status not in GOOD]
+        text = Text.assemble((name, "bold"), f": {len(group) - len(bad)} passed")
+        if bad:
+            first = group[bad[0]]
+            text.append(", then " if until_fail else f", {len(bad)} did not; round {bad[0] + 1}: ")
+            text.append_text(status_text(first.status))
+            text.append(f" {short_reason(first)}  {short_path(first.run_dir)}", style="dim")
+        console.print(text, soft_wrap=True)
 
 
 def short_reason(verdict: Verdict) -> str:

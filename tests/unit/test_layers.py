@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
     "errors", "outcome", "deadline", "scenario", "plan", "evidence", "provision", "guest", "steps", "verdict",
-    "cli",
+    "schedule", "cli",
 )  # fmt: skip
 BOTTOM = LAYERS[:3]
 FORBIDDEN = {"verdict": {"guest", "steps"}}

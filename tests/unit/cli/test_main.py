@@ -95,7 +95,7 @@ def test_a_selection_without_cases_runs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
-    monkeypatch.setattr(run_verb, "_prepare", lambda *_args: pytest.fail("nothing may be made"))
+    monkeypatch.setattr(run_verb, "run_all", lambda *_args: pytest.fail("nothing may be made"))
     assert program.main(["run", str(tmp_path), "-k", "nope"]) is ExitCode.NOTHING_RAN
     assert "no case matches: nothing was run" in capsys.readouterr().out
 

@@ -152,17 +152,18 @@ def test_no_color(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 
 def test_plain_view_prints_a_line_for_each_thing() -> None:
     def show(console: Console) -> None:
-        view = PlainView(console)
-        view.begin("smoke/boot", 1, 2)
-        view.see({"event": "guest_ready", "guest": "vm", "seconds": 4.4})
-        view.see({"event": "step_started", "index": "1", "name": "run x"})
+        view = PlainView(console, 2, at_once=False)
+        view.begin(0, "smoke/boot")
+        view.see(0, {"event": "guest_ready", "guest": "vm", "seconds": 4.4})
+        view.see(0, {"event": "step_started", "index": "1", "name": "run x"})
         view.see(
+            0,
             {"event": "step_finished", "index": "1", "name": "run x", "status": "FAIL", "seconds": 0.1}
-            | {"detail": "exit status 1"}
+            | {"detail": "exit status 1"},
         )
-        view.see({"event": "guest_panicked", "guest": "vm", "reason": "Fatal"})
-        view.see({"event": "error", "status": "MISS", "message": "no"})
-        view.end(ALL[0])
+        view.see(0, {"event": "guest_panicked", "guest": "vm", "reason": "Fatal"})
+        view.see(0, {"event": "error", "status": "MISS", "message": "no"})
+        view.end(0, ALL[0])
 
     assert text_of(show).splitlines() == [
         "[1/2] smoke/boot",
@@ -176,15 +177,15 @@ def test_plain_view_prints_a_line_for_each_thing() -> None:
 
 def test_live_view_shows_the_case_and_then_its_verdict() -> None:
     console = Console(width=100, record=True, force_terminal=True, file=io.StringIO())
-    with start_view(console) as view:
+    with start_view(console, 2) as view:
         assert isinstance(view, LiveView)
-        view.begin("smoke/boot", 1, 2)
-        view.see({"event": "guest_started", "guest": "vm"})
-        view.see({"event": "guest_ready", "guest": "vm", "seconds": 4.4})
-        view.see({"event": "step_started", "index": "1", "name": "run x"})
+        view.begin(0, "smoke/boot")
+        view.see(0, {"event": "guest_started", "guest": "vm"})
+        view.see(0, {"event": "guest_ready", "guest": "vm", "seconds": 4.4})
+        view.see(0, {"event": "step_started", "index": "1", "name": "run x"})
         with console.capture() as capture:
             console.print(view)
-        view.end(ALL[0])
+        view.end(0, ALL[0])
     assert "[1/2] smoke/boot" in capture.get()
     assert "1 run x" in capture.get()
     assert "vm: up in 4.4 s" in capture.get()

@@ -1,0 +1,77 @@
+"""One case from plan to verdict: run, judge, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from testbed.deadline import Stop
+from testbed.errors import LabError
+from testbed.evidence.events import EventLog, Subscriber
+from testbed.evidence.run import RunFolder, create_run_folder
+from testbed.outcome import Status
+from testbed.schedule.task import Task
+from testbed.steps.runner import Bench, run_case
+from testbed.verdict.judge import judge_run
+from testbed.verdict.model import Verdict, save_verdict, with_reason
+
+
+def run_one(
+    task: Task,
+    bench: Bench,
+    *,
+    see: Subscriber,
+    stop: Stop,
+    started: Callable[[RunFolder], None] | None = None,
+) -> Verdict:
+    """Run one case and judge it. Raises `UsageError` and `LabError` when there can be no run folder."""
+    folders: list[RunFolder] = []
+    trouble: LabError | None = None
+
+    def keep(folder: RunFolder) -> None:
+        folders.append(folder)
+        if started is not None:
+            started(folder)
+
+    try:
+        run_case(task.plan, bench, scenario_text=task.text, subscribers=(see,), stop=stop, started=keep)
+    except LabError as error:
+        if not folders:
+            raise
+        trouble = error
+    return replace(judge_and_save(folders[0], trouble), name=task.plan.name)
+
+
+def judge_and_save(folder: RunFolder, trouble: LabError | None) -> Verdict:
+    """Judge a run folder and save the verdict; ``trouble`` is what could not be written into it."""
+    verdict = judge_run(folder)
+    if trouble is not None:
+        return with_reason(verdict, Status.MISS, str(trouble))
+    try:
+        save_verdict(verdict, folder.verdict)
+    except OSError as error:
+        text = f"verdict.json cannot be written: {error.strerror}"
+        return with_reason(verdict, Status.MISS, text, last=True)
+    return verdict
+
+
+def record_miss(task: Task, out: Path, error: LabError) -> Verdict:
+    """Leave a run folder for a case that could not be started anywhere, and judge it: MISS."""
+    folder = create_run_folder(out, task.plan.name)
+    folder.write(folder.plan.name, task.plan.model_dump_json(indent=1) + "\n")
+    folder.write(folder.scenario.name, task.text)
+    with EventLog(folder.events) as events:
+        events.emit(
+            "case_started",
+            name=task.plan.name,
+            seed=task.plan.seed,
+            kernel="",
+            accel="",
+            accel_reason="",
+            wall=datetime.now(UTC).isoformat(),
+        )
+        events.emit("error", status=Status.MISS.value, message=error.message, hint=error.hint)
+        events.emit("case_finished", seconds=0.0)
+    return judge_and_save(folder, None)
