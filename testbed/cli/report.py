@@ -13,6 +13,7 @@ _EPILOG = """\
 examples:
   testbed report runs/2026* --html report.html
   testbed report runs/latest --json -
+  testbed report runs/2026*-fence-* --svg verdict.svg     a picture of the table
 """
 
 
@@ -20,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the verb to the program's parser."""
     parser = subparsers.add_parser(
         "report",
-        help="write reports of run folders: HTML, JUnit, JSON, KTAP",
+        help="write reports of run folders: HTML, JUnit, JSON, KTAP, SVG",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -39,15 +39,17 @@ def _add_case(suite: ET.Element, classname: str, verdict: Verdict) -> None:
     case = ET.SubElement(suite, "testcase", name=short, classname=classname, time=f"{verdict.seconds:.3f}")
     properties = ET.SubElement(case, "properties")
     for key in ("kernel", "accel", "seed", "run_dir"):
-        ET.SubElement(properties, "property", name=key, value=_clean(str(getattr(verdict, key))))
+        ET.SubElement(properties, "property", name=key, value=clean_for_xml(str(getattr(verdict, key))))
     tag = _TAGS.get(verdict.status)
     if tag is not None:
-        element = ET.SubElement(case, tag, message=_clean(verdict.reason.split("\n", 1)[0]))
+        element = ET.SubElement(case, tag, message=clean_for_xml(verdict.reason.split("\n", 1)[0]))
         if verdict.status is not Status.SKIP:
             element.set("type", verdict.status.value)
-        element.text = _clean("\n".join(f"{reason.text} [{reason.pointer}]" for reason in verdict.reasons))
+        element.text = clean_for_xml(
+            "\n".join(f"{reason.text} [{reason.pointer}]" for reason in verdict.reasons)
+        )
     steps = [f"{step.status:5} {step.index} {step.name}: {step.detail}" for step in verdict.steps]
-    ET.SubElement(case, "system-out").text = _clean("\n".join(steps))
+    ET.SubElement(case, "system-out").text = clean_for_xml("\n".join(steps))
 
 
 def _counts(verdicts: Sequence[Verdict]) -> dict[str, str]:
@@ -65,6 +67,6 @@ def _suite(name: str) -> str:
     return name.rsplit("/", 1)[0] if "/" in name.split("[", 1)[0] else "testbed"
 
 
-def _clean(text: str) -> str:
-    """Without the control characters that XML has no way to write; kernel logs hold them."""
+def clean_for_xml(text: str) -> str:
+    """Return ``text`` without the control characters that XML has no way to write; kernel logs hold them."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

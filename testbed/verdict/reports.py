@@ -13,6 +13,7 @@ from testbed.verdict.json_report import build_json
 from testbed.verdict.junit import build_junit
 from testbed.verdict.ktap_report import build_ktap
 from testbed.verdict.model import Verdict
+from testbed.verdict.svg import build_svg
 
 STDOUT = "-"
 BUILDERS: Mapping[str, Callable[[Sequence[Verdict]], str]] = {
@@ -20,6 +21,7 @@ BUILDERS: Mapping[str, Callable[[Sequence[Verdict]], str]] = {
     "junit": build_junit,
     "ktap": build_ktap,
     "html": build_html,
+    "svg": build_svg,
 }
 
 
