@@ -27,7 +27,7 @@ def test_every_scenario_passes(folder: str, tmp_path: Path) -> None:
     done = run_testbed("run", str(REPOSITORY / "scenarios" / folder), *reports, cwd=tmp_path)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    cases: list[dict[str, Any]] = json.loads((tmp_path / "cases.json").read_text())
+    cases: list[dict[str, Any]] = json.loads((tmp_path / "cases.json").read_text())["cases"]
     assert cases
     assert {case["status"] for case in cases} == {"PASS"}
     assert all(case["steps"] for case in cases)
