@@ -139,8 +139,10 @@ _GPU_COUNTERS = (
     "bytes_read",
     "bytes_written",
 )
+GPU = "gpu"
+"""The name of the model that takes jobs."""
 _GPU = Model(
-    name="gpu",
+    name=GPU,
     about="a GPU with VRAM, a copy and a compute engine (docs/devices/gpu.md)",
     params=(
         Arg(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from testbed.scenario.catalog import GPU
+from testbed.scenario.document import Guest
 from testbed.scenario.jobs import Buffer, ChecksumOp, CopyOp, FillOp, Job, Operation, VectorOp
 from testbed.scenario.model import JobsStep
 from testbed.scenario.suggest import suggest
@@ -14,8 +16,9 @@ MAX_OPERATIONS = 200
 """What one EXEC of the driver takes, with room for the tool's own time stamps."""
 
 
-def check_jobs(step: JobsStep) -> Iterator[Finding]:
+def check_jobs(step: JobsStep, guest: Guest) -> Iterator[Finding]:
     """Yield (place in the step, message, hint) for all that does not fit."""
+    yield from _check_engines(step, guest)
     for name, buffer in step.buffers.items():
         if buffer.size % 4:
             yield ("buffers", name, "size"), f"buffer '{name}' must be a multiple of 4 bytes", None
@@ -31,6 +34,17 @@ def check_jobs(step: JobsStep) -> Iterator[Finding]:
         if name not in step.buffers:
             yield ("check", name), f"there is no buffer '{name}'", _known_buffers(name, step)
     yield from _check_cycles(step.jobs)
+
+
+def _check_engines(step: JobsStep, guest: Guest) -> Iterator[Finding]:
+    gpus = [device.params for device in guest.devices.values() if device.model == GPU]
+    if not gpus:
+        yield (), f"guest '{step.guest}' has no GPU for jobs", "guests: {vm: {devices: {gpu0: {model: gpu}}}}"
+    elif all(params.get("engines") == 1 for params in gpus):
+        for name, job in step.jobs.items():
+            if job.engine == "compute":
+                hint = "engines: 2"
+                yield ("jobs", name, "engine"), "a GPU with one engine has only a copy engine", hint
 
 
 def _known_buffers(name: str, step: JobsStep) -> str:

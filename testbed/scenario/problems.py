@@ -95,8 +95,7 @@ def _complaint(item: ErrorDetails) -> str:
         word, bound = _BOUNDS[kind]
         what = f"{word} {context[bound]}"
     elif kind == "string_pattern_mismatch":
-        is_errno = "E[A-Z" in str(context.get("pattern"))
-        what = "ok or an error like ETIME" if is_errno else f"a name ({_NAME_RULE})"
+        what = f"a name ({_NAME_RULE})"
     return f"takes {what}, got {got}" if what else str(item["msg"])
 
 

@@ -164,7 +164,7 @@ def _check_step(context: _Context, loc: Loc, step: StepBase) -> None:
     elif isinstance(step, ToolStep):
         _check_tool(context, (*loc, "tool"), step.tool)
     elif isinstance(step, JobsStep):
-        for place, message, hint in check_jobs(step):
+        for place, message, hint in check_jobs(step, guest):
             # Two deep are the names of jobs and of checked buffers, which are keys.
             context.find((*loc, *place), message, hint, key=len(place) == 2)
     else:

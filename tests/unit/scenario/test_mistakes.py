@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from testbed.errors import ScenarioError
+from testbed.scenario.jobs import OUTCOMES
 from testbed.scenario.load import parse_scenario
 from testbed.scenario.rules import Known
 
@@ -270,6 +272,25 @@ def test_unplug_that_would_abort_qemu_is_refused() -> None:
 def test_devices_of_qemu_have_no_faults() -> None:
     text = HEAD + "guests:\n  vm: {devices: {e: {qemu: {driver: edu}}}}\nsteps:\n  - inject: config_ones\n"
     assert mistakes(text) == ["6:5: 'e' is a device of QEMU's own: it has no faults and no counters"]
+
+
+def test_jobs_need_a_gpu_with_their_engine() -> None:
+    step = "steps:\n  - jobs: {a: {engine: compute, do: [nop]}}\n"
+    assert mistakes(HEAD + step) == [
+        "4:5: guest 'vm' has no GPU for jobs (guests: {vm: {devices: {gpu0: {model: gpu}}}})"
+    ]
+    one = "guests:\n  vm: {devices: {gpu0: {model: gpu, engines: 1}}}\n"
+    assert mistakes(HEAD + one + step) == ["6:24: a GPU with one engine has only a copy engine (engines: 2)"]
+
+
+def test_the_errors_of_fences_are_those_that_the_tool_knows() -> None:
+    table = Path(__file__).resolve().parents[3] / "guest-images" / "tools" / "lib" / "errname.c"
+    assert {"ok", *re.findall(r"NAME\((E\w+)\)", table.read_text())} == OUTCOMES
+
+
+def test_one_of_several_errors_can_be_expected() -> None:
+    text = HEAD + GPU + "steps:\n  - jobs: {a: {engine: copy, do: [nop], expect: 'EIO,ETIME'}}\n"
+    assert parse_scenario(text, Path("s.yaml"), KNOWN).variants
 
 
 def test_a_mistake_of_one_case_names_the_case() -> None:
