@@ -23,7 +23,6 @@ examples:
 _DISK_BYTES = 3 << 30
 _MEMORY_BYTES = 1 << 30
 _OLDEST_PYTHON = (3, 11)
-_PROGRAMS = {"apt-get": "apt", "dpkg-deb": "dpkg", "tar": "tar", "unshare": "util-linux"}
 Level = Literal["ok", "note", "bad"]
 
 
@@ -118,12 +117,14 @@ def check_disk() -> Iterator[Line]:
 
 def check_programs() -> Iterator[Line]:
     """Programs of the host that setup uses."""
-    missing = [program for program in _PROGRAMS if shutil.which(program) is None]
-    packages = " ".join(sorted({_PROGRAMS[program] for program in missing}))
+    from testbed.provision.process import HOST_PROGRAMS, find_missing_programs
+
+    missing = find_missing_programs()
+    packages = " ".join(sorted({HOST_PROGRAMS[program] for program in missing}))
     yield Line(
         level="bad" if missing else "ok",
         what="programs",
-        found=f"missing: {', '.join(missing)}" if missing else ", ".join(_PROGRAMS),
+        found=f"missing: {', '.join(missing)}" if missing else ", ".join(HOST_PROGRAMS),
         todo=f"apt-get install {packages}" if missing else "",
     )
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -15,6 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+HOST_PROGRAMS = {
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+    "tar": "tar",
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+    "chroot": "coreutils",
+}
+"""What is taken from the host, and the packages that hold it."""
 _running: set[subprocess.Popen[bytes]] = set()
 
 
@@ -32,6 +42,11 @@ class Finished:
         return "\n".join(self.output.strip().splitlines()[-15:])
 
 
+def find_missing_programs() -> list[str]:
+    """Return those of `HOST_PROGRAMS` that this host lacks."""
+    return [program for program in HOST_PROGRAMS if shutil.which(program, path=_search_path()) is None]
+
+
 def run_program(
     argv: Sequence[str | Path],
     *,
@@ -45,7 +60,7 @@ def run_program(
     ``argv`` says ``{STATUS_FD}``. When the caller is interrupted, the program's whole group is killed.
     """
     words = [str(word) for word in argv]
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", **(env or {})}
+    environment = {**os.environ, "PATH": _search_path(), "LC_ALL": "C.UTF-8", **(env or {})}
     reader, writer = os.pipe() if status_lines else (-1, -1)
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
@@ -74,6 +89,11 @@ def run_program(
         log.seek(0)
         output = log.read().decode("utf-8", errors="replace")
     return Finished(argv=tuple(words), status=status, output=output)
+
+
+def _search_path() -> str:
+    """``$PATH`` and the administrator's folders, where chroot is and which Debian leaves out for a user."""
+    return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 
 def kill_programs() -> None:
