@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from testbed.errors import LabError
 from testbed.outcome import ExitCode, exit_code
 
 _EPILOG = """\
@@ -29,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def main(args: argparse.Namespace) -> ExitCode:
-    """Judge each folder, save and print the verdict with all its reasons."""
+    """Judge each folder, print the verdict with all its reasons and save it. Raises `LabError`."""
     from testbed.evidence.run import open_run_folder
     from testbed.verdict.judge import judge_run
     from testbed.verdict.model import save_verdict
@@ -40,7 +41,14 @@ def main(args: argparse.Namespace) -> ExitCode:
     verdicts = []
     for folder in folders:
         verdict = judge_run(folder)
-        save_verdict(verdict, folder.verdict)
         print_reasons(console, verdict)
+        try:
+            save_verdict(verdict, folder.verdict)
+        except OSError as error:
+            raise LabError(
+                f"the verdict above cannot be saved: {error.strerror}",
+                where=str(folder.verdict),
+                hint="make room there, or judge a copy of the folder",
+            ) from error
         verdicts.append(verdict)
     return exit_code(verdict.status for verdict in verdicts)

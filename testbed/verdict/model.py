@@ -60,10 +60,17 @@ class Verdict:
 
 
 def save_verdict(verdict: Verdict, path: Path) -> None:
-    """Write ``verdict.json``. It is derived, so an older one is replaced, in one step."""
+    """Write ``verdict.json``. It is derived, so an older one is replaced, in one step.
+
+    Raises `OSError` when it cannot be written; then the older one stays.
+    """
     draft = path.with_name(f".{path.name}.new")
-    draft.write_text(json.dumps(verdict_to_json(verdict), indent=1, ensure_ascii=False) + "\n", "utf-8")
-    draft.replace(path)
+    try:
+        draft.write_text(json.dumps(verdict_to_json(verdict), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def verdict_to_json(verdict: Verdict) -> dict[str, Any]:

@@ -115,6 +115,19 @@ def test_judge_recomputes_and_exits_by_the_verdict(
     assert program.main(["judge", str(tmp_path / "run")]) is ExitCode.LAB
 
 
+def test_judge_says_when_its_verdict_cannot_be_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(RECORDED / "panic", tmp_path / "run")
+    (tmp_path / "run" / "verdict.json").unlink(missing_ok=True)
+    (tmp_path / "run" / "verdict.json").mkdir()
+    assert program.main(["judge", str(tmp_path / "run")]) is ExitCode.LAB
+    captured = capsys.readouterr()
+    assert "expects: Kernel panic" in captured.out
+    assert f"{tmp_path}/run/verdict.json: the verdict above cannot be saved: Is a directory" in captured.err
+    assert not list((tmp_path / "run").glob(".verdict*"))
+
+
 def test_report_of_old_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "r.html"
     runs = [str(RECORDED / name) for name in ("oops", "panic")]
@@ -163,7 +176,7 @@ def test_doctor_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TESTBED_CACHE", str(tmp_path))
-    monkeypatch.setattr(doctor.shutil, "which", lambda program: None if program == "dpkg-deb" else program)
+    monkeypatch.setattr(shutil, "which", lambda name, **_: None if name == "dpkg-deb" else name)
     monkeypatch.setattr(doctor, "_DISK_BYTES", 1 << 60)
     assert program.main(["doctor"]) is ExitCode.LAB
     out = capsys.readouterr().out
