@@ -46,7 +46,10 @@ def _add_case(suite: ET.Element, classname: str, verdict: Verdict) -> None:
         if verdict.status is not Status.SKIP:
             element.set("type", verdict.status.value)
         element.text = clean_for_xml(
-            "\n".join(f"{reason.text} [{reason.pointer}]" for reason in verdict.reasons)
+            "\n".join(
+                f"{reason.text} [{reason.pointer}]" if reason.pointer else reason.text
+                for reason in verdict.reasons
+            )
         )
     steps = [f"{step.status:5} {step.index} {step.name}: {step.detail}" for step in verdict.steps]
     ET.SubElement(case, "system-out").text = clean_for_xml("\n".join(steps))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -80,6 +81,11 @@ def test_junit_counts_and_is_xml_even_with_control_characters() -> None:
     assert failure is not None
     assert failure.get("message") == "WARNING in tb_<probe>\N{REPLACEMENT CHARACTER}[1m"
     assert {error.get("type") for error in root.iter("error")} == {"MISS", "ERROR"}
+
+
+def test_junit_has_no_brackets_for_a_reason_without_a_place() -> None:
+    bare = replace(ALL[0], status=Status.FAIL, reasons=(Reason(status=Status.FAIL, text="it broke"),))
+    assert ">it broke</failure>" in build_junit([bare])
 
 
 def test_ktap_is_read_by_our_own_parser() -> None:
