@@ -41,7 +41,8 @@ class Slots:
     def plug(self, name: str, deadline: Deadline) -> str:
         """Plug device ``name`` in, wait until the guest has set it up, and return its address.
 
-        Raises `ScenarioFault` when it is unknown or already in, `LabError` when QEMU refuses it.
+        Raises `ScenarioFault` when it is unknown, already in, or a device of QEMU's own that QEMU refuses,
+        `LabError` when QEMU refuses one of ours.
         """
         device = self._plan(name)
         if name in self._addresses:
@@ -97,7 +98,12 @@ class Slots:
         try:
             self._qmp.execute("device_add", self._arguments(device, deadline), deadline=deadline)
         except QmpError as error:
-            raise LabError(f"QEMU does not take device '{device.name}': {error.desc}") from error
+            text = f"QEMU does not take device '{device.name}': {error.desc}"
+            if device.model is None:
+                raise ScenarioFault(
+                    text, hint="testbed doctor names the QEMU; its -device help lists drivers"
+                ) from error
+            raise LabError(text) from error
 
     def _find_address(self, name: str, deadline: Deadline) -> str:
         buses = self._qmp.execute("query-pci", deadline=deadline)
