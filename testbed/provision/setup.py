@@ -24,12 +24,9 @@ from testbed.provision.image import build_image, find_image
 from testbed.provision.lock import Lock, find_lock, save_lock
 from testbed.provision.mirror import get_mirror
 from testbed.provision.model import Kernel, Provisioned, Toolbox
-from testbed.provision.modules import build_module, find_module
 from testbed.provision.process import HOST_PROGRAMS, find_missing_programs, kill_programs
 from testbed.provision.progress import Advance, Reporter, human_size
 from testbed.provision.qemu import find_user_qemu, probe_user_qemu
-from testbed.provision.sources import MODULES
-from testbed.provision.tools import build_tools, find_tools
 
 _INDEX_BYTES = 150_000_000
 """Package lists of two suites, with apt's caches of them."""
@@ -68,20 +65,6 @@ def setup(
         with reporter.task(f"guest image for {booted.release}"):
             image = build_image(root, toolbox, booted)
     return Provisioned(cache=root, qemu=qemu or toolbox.qemu, toolbox=toolbox, kernel=booted, image=image)
-
-
-def build_programs(reporter: Reporter, made: Provisioned) -> None:
-    """Build our kernel modules and guest tools before a run needs them; what is there already is kept.
-
-    Raises `ProvisionError` with the compiler's output when one does not compile.
-    """
-    if find_tools(made) is None:
-        with reporter.task("guest tools"):
-            build_tools(made)
-    for source in sorted(path.parent for path in MODULES.glob("*/Kbuild")):
-        if find_module(made, source) is None:
-            with reporter.task(f"module {source.name} for {made.kernel.release}"):
-                build_module(made, source)
 
 
 def _find_base(root: Path) -> tuple[Toolbox, Kernel] | None:
