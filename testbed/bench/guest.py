@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,13 @@ def bench_guest(
     MMIO and submit rows hold the median of each guest.
     """
     (case,) = build_cases(load_scenario(_SCENARIO), host=Host(), options=Options())
-    prepare_assets(case, provisioned)  # builds what is missing before anything is measured
+    build = partial(prepare_assets, case, provisioned, lambda what: say(f"building {what} ..."))
+    build()  # before anything is measured
     series = _Series()
     for number in range(rounds):
         say(f"guest {number + 1} of {rounds}")
         with tempfile.TemporaryDirectory(prefix="testbed-bench-") as folder:
-            _measure(
-                case, prepare_assets(case, provisioned), _Round(provisioned, accel, Path(folder)), series
-            )
+            _measure(case, build(), _Round(provisioned, accel, Path(folder)), series)
     return [
         build_row("guest.cold_boot_to_ssh", "s", series.boot),
         build_row("guest.hotplug_to_driver_bound", "s", series.bound),

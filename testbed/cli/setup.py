@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the verb to the program's parser."""
     parser = subparsers.add_parser(
         "setup",
-        help="make toolbox, kernel and guest image",
+        help="make toolbox, kernel, guest image, modules and tools",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -34,6 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def main(args: argparse.Namespace) -> ExitCode:
     """Make it all, and say what there is. Raises `UsageError`, `ProvisionError`."""
     from testbed.cli.interrupt import interrupts_once
+    from testbed.provision.programs import build_programs
     from testbed.provision.progress import start_reporter
     from testbed.provision.setup import setup
     from testbed.verdict.terminal import build_console
@@ -41,6 +42,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     console = build_console()
     with interrupts_once(), start_reporter(console) as reporter:
         made = setup(reporter, kernel=args.kernel, mirror=args.mirror, refresh=args.refresh)
+        build_programs(reporter, made)
     version = ".".join(map(str, made.qemu.version))
     console.print(f"QEMU {version} ({made.qemu.origin}), kernel {made.kernel.release}, cache {made.cache}")
     return ExitCode.OK

@@ -8,13 +8,19 @@ import shutil
 from pathlib import Path
 
 from testbed.errors import ProvisionError, UsageError
-from testbed.provision.cache import build_key, get_entry, hash_tree
+from testbed.provision.cache import build_key, find_entry, get_entry, hash_tree
 from testbed.provision.enter import run_inside
 from testbed.provision.model import Provisioned
 from testbed.provision.sources import UAPI
 
 _KIND = "module"
 _RECIPE = "2"  # part of the key: how a module is built, not what from
+
+
+def find_module(provisioned: Provisioned, source: Path) -> Path | None:
+    """Return what `build_module` would, if it is built already."""
+    found = find_entry(provisioned.cache, _KIND, _key(provisioned, source))
+    return found / f"{source.name}.ko" if found else None
 
 
 def build_module(provisioned: Provisioned, source: Path) -> Path:
@@ -27,7 +33,6 @@ def build_module(provisioned: Provisioned, source: Path) -> Path:
     if not (source / "Kbuild").exists():
         raise UsageError(f"'{source}' is no kernel module: it holds no Kbuild file")
     kernel, toolbox = provisioned.kernel, provisioned.toolbox
-    key = build_key(_RECIPE, kernel.key, toolbox.key, source.name, hash_tree(source), hash_tree(UAPI))
     name = f"{source.name}.ko"
 
     def build(directory: Path) -> None:
@@ -48,4 +53,9 @@ def build_module(provisioned: Provisioned, source: Path) -> Path:
         shutil.rmtree(directory / "modules")
         shutil.rmtree(directory / "uapi")
 
-    return get_entry(provisioned.cache, _KIND, key, build) / name
+    return get_entry(provisioned.cache, _KIND, _key(provisioned, source), build) / name
+
+
+def _key(provisioned: Provisioned, source: Path) -> str:
+    kernel, toolbox = provisioned.kernel, provisioned.toolbox
+    return build_key(_RECIPE, kernel.key, toolbox.key, source.name, hash_tree(source), hash_tree(UAPI))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 GUEST_IMAGES = Path(__file__).parents[2] / "guest-images"
 INIT = GUEST_IMAGES / "init"
+MODULES = GUEST_IMAGES / "modules"
 RECIPE = GUEST_IMAGES / "recipes" / "base.toml"
 TOOLS = GUEST_IMAGES / "tools"
 UAPI = GUEST_IMAGES / "uapi"

@@ -7,12 +7,17 @@ import shutil
 from pathlib import Path
 
 from testbed.errors import ProvisionError
-from testbed.provision.cache import build_key, get_entry, hash_tree
+from testbed.provision.cache import build_key, find_entry, get_entry, hash_tree
 from testbed.provision.enter import run_inside
 from testbed.provision.model import Provisioned
 from testbed.provision.sources import TOOLS, UAPI
 
 _KIND = "tools"
+
+
+def find_tools(provisioned: Provisioned, source: Path = TOOLS) -> Path | None:
+    """Return what `build_tools` would, if it is built already."""
+    return find_entry(provisioned.cache, _KIND, _key(provisioned, source))
 
 
 def build_tools(provisioned: Provisioned, source: Path = TOOLS) -> Path:
@@ -21,7 +26,6 @@ def build_tools(provisioned: Provisioned, source: Path = TOOLS) -> Path:
     Raises `ProvisionError` with the compiler's output when one does not compile.
     """
     toolbox = provisioned.toolbox
-    key = build_key(toolbox.key, hash_tree(source), hash_tree(UAPI))
 
     def build(directory: Path) -> None:
         shutil.copytree(source, directory / "tools")
@@ -37,4 +41,8 @@ def build_tools(provisioned: Provisioned, source: Path = TOOLS) -> Path:
         for used in ("tools", "uapi", "out"):
             shutil.rmtree(directory / used)
 
-    return get_entry(provisioned.cache, _KIND, key, build)
+    return get_entry(provisioned.cache, _KIND, _key(provisioned, source), build)
+
+
+def _key(provisioned: Provisioned, source: Path) -> str:
+    return build_key(provisioned.toolbox.key, hash_tree(source), hash_tree(UAPI))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from testbed.deadline import Deadline
@@ -12,9 +12,9 @@ from testbed.guest.session import Guest
 from testbed.plan.model import CasePlan
 from testbed.provision.kernel import module_closure, parse_depends
 from testbed.provision.model import Provisioned
-from testbed.provision.modules import build_module
-from testbed.provision.sources import GUEST_IMAGES
-from testbed.provision.tools import build_tools
+from testbed.provision.modules import build_module, find_module
+from testbed.provision.sources import MODULES
+from testbed.provision.tools import build_tools, find_tools
 from testbed.scenario.model import (
     AlwaysStep,
     CountersStep,
@@ -26,7 +26,7 @@ from testbed.scenario.model import (
     ToolStep,
 )
 
-MODULE_SOURCES = GUEST_IMAGES / "modules"
+Tell = Callable[[str], object]
 TOOL_FOLDER = "/usr/local/bin"
 
 
@@ -57,8 +57,8 @@ class Assets:
             self._have_tools.add(guest.name)
 
 
-def prepare_assets(case: CasePlan, lab: Provisioned) -> Assets:
-    """Build what ``case`` needs, from the cache when it is there.
+def prepare_assets(case: CasePlan, lab: Provisioned, tell: Tell) -> Assets:
+    """Build what ``case`` needs, from the cache when it is there; ``tell`` gets the name of what is not.
 
     Raises `ScenarioFault` with the compiler's output when a module does not compile, or is not known.
     """
@@ -66,7 +66,9 @@ def prepare_assets(case: CasePlan, lab: Provisioned) -> Assets:
     names = [use.name for use in case.modules]
     names += [step.module for step in steps if isinstance(step, ModuleStep)]
     wants_tools = any(isinstance(step, (ToolStep, JobsStep)) for step in steps)
-    modules = {name: _build_closure(name, lab) for name in dict.fromkeys(names)}
+    modules = {name: _build_closure(name, lab, tell) for name in dict.fromkeys(names)}
+    if wants_tools and find_tools(lab) is None:
+        tell("guest tools")
     return Assets(modules, build_tools(lab) if wants_tools else None)
 
 
@@ -91,16 +93,16 @@ def find_children(step: StepBase) -> tuple[StepBase, ...]:
     return ()
 
 
-def _build_closure(name: str, lab: Provisioned) -> tuple[Path, ...]:
+def _build_closure(name: str, lab: Provisioned, tell: Tell) -> tuple[Path, ...]:
     """Return the files of a module and its dependencies, ours built, in load order."""
     files: dict[str, Path] = {}
 
     def add(wanted: str) -> None:
         if wanted in files:
             return
-        source = MODULE_SOURCES / wanted
+        source = MODULES / wanted
         if source.is_dir():
-            built = _build(source, lab)
+            built = _build(source, lab, tell)
             for needed in parse_depends(built.read_bytes()):
                 add(needed)
             files[wanted] = built
@@ -112,7 +114,9 @@ def _build_closure(name: str, lab: Provisioned) -> tuple[Path, ...]:
     return tuple(files.values())
 
 
-def _build(source: Path, lab: Provisioned) -> Path:
+def _build(source: Path, lab: Provisioned, tell: Tell) -> Path:
+    if find_module(lab, source) is None:
+        tell(f"module {source.name}")
     try:
         return build_module(lab, source)
     except ProvisionError as error:

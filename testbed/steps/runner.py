@@ -113,7 +113,7 @@ def _note(events: EventLog, status: Status, error: TestbedError) -> None:
 
 def _run_live(case: CasePlan, bench: Bench, folder: RunFolder, events: EventLog, stop: Stop) -> None:
     began = time.monotonic()
-    assets = prepare_assets(case, bench.provisioned)
+    assets = prepare_assets(case, bench.provisioned, lambda what: events.emit("building", what=what))
     events.emit("prepared", seconds=round(time.monotonic() - began, 3))
     with ExitStack() as stack:
         guests: dict[str, Guest] = {}

@@ -21,8 +21,18 @@ from testbed.verdict.model import Verdict
 from testbed.verdict.terminal import short_reason, status_text
 
 _MAX_STEP = 90
-_DEFAULTS = {"guest": "", "seconds": 0.0, "reason": "", "device": "", "message": "", "status": "", "name": ""}
+_DEFAULTS = {
+    "guest": "",
+    "seconds": 0.0,
+    "reason": "",
+    "device": "",
+    "message": "",
+    "status": "",
+    "name": "",
+    "what": "",
+}
 _LINES = {
+    "building": "building {what} ...",
     "prepared": "modules and tools are built ({seconds:.1f} s)",
     "guest_ready": "guest {guest} is up ({seconds:.1f} s)",
     "guest_panicked": "guest {guest} panicked: {reason}",
@@ -63,7 +73,9 @@ class PlainView:
         self._blocks: dict[int, list[str]] = {}
 
     def begin(self, number: int, name: str) -> None:
-        """Print the case's line."""
+        """Print the case's line; what was said of an earlier attempt is dropped with it."""
+        with self._lock:
+            self._blocks.pop(number, None)
         self._add(number, f"[{number + 1}/{self._total}] {name}")
 
     def see(self, number: int, event: Event) -> None:
@@ -113,6 +125,8 @@ class _Picture:
     def see(self, event: Event) -> None:
         guest = str(event.get("guest", ""))
         match event["event"]:
+            case "building":
+                self.step = f"building {event.get('what')} ..."
             case "guest_started":
                 self.guests[guest], self.step = "booting", f"booting {guest}"
             case "guest_ready":

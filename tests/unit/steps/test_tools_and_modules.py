@@ -137,9 +137,12 @@ def test_a_module_that_does_not_compile_is_the_scenarios_error(monkeypatch: pyte
         raise ProvisionError(f"module '{source.name}' does not compile:\ntboops.c:7: error: no")
 
     monkeypatch.setattr(assets, "build_module", refuse)
+    monkeypatch.setattr(assets, "find_module", lambda _lab, _source: None)
     case: Any = SimpleNamespace(modules=(), steps=(ModuleStep.model_validate({"module": "tboops"}),))
+    told: list[str] = []
     with pytest.raises(ScenarioFault, match=r"module 'tboops' does not compile:\ntboops.c:7: error: no"):
-        prepare_assets(case, SimpleNamespace())
+        prepare_assets(case, SimpleNamespace(), told.append)
+    assert told == ["module tboops"]
 
 
 def test_dependencies_of_our_modules_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,10 +151,13 @@ def test_dependencies_of_our_modules_come_first(tmp_path: Path, monkeypatch: pyt
     other = tmp_path / "tbgpu.ko"
     other.write_bytes(b"\0depends=drm\0")
     monkeypatch.setattr(assets, "build_module", lambda _lab, source: tmp_path / f"{source.name}.ko")
+    monkeypatch.setattr(assets, "find_module", lambda _lab, source: source if "gpu" in source.name else None)
     monkeypatch.setattr(assets, "module_closure", lambda _kernel, names: [tmp_path / f"{names[0]}.ko"])
     case: Any = SimpleNamespace(modules=(SimpleNamespace(name="tbimport"),), steps=())
     lab: Any = SimpleNamespace(kernel=None)
-    files = prepare_assets(case, lab).module_files("tbimport")
+    told: list[str] = []
+    files = prepare_assets(case, lab, told.append).module_files("tbimport")
+    assert told == ["module tbimport"]
     assert [path.name for path in files] == ["drm.ko", "tbgpu.ko", "tbimport.ko"]
 
 
