@@ -26,7 +26,12 @@ from testbed.provision.identity import Identity
 _CLONE_SECONDS = 20.0
 _ENTROPY_BYTES = 64
 _RECORD_PREFIX = "6,0,0,-;"  # of a /dev/kmsg record of level "info"
-_UNLIMITED = 1 << 40  # bytes per second; QEMU's own limit is 128 MiB
+_PARAMETERS = {
+    "max-bandwidth": 1 << 40,  # bytes per second; QEMU's own limit is 128 MiB
+    # No gratuitous ARP after the restore: it would tell QEMU's network the address that the clone is about
+    # to change, and the first connection would wait 6 s for its SYN to be sent again.
+    "announce-rounds": 0,
+}
 _CAPABILITIES = [{"capability": name, "state": True} for name in ("mapped-ram", "events")]
 _ENDED = {"status": "^(completed|failed|cancelled)$"}
 
@@ -140,8 +145,7 @@ def build_mac(identity: Identity) -> str:
 
 def _migrate(qmp: Qmp, command: str, args: dict[str, Any], deadline: Deadline) -> None:
     qmp.execute("migrate-set-capabilities", {"capabilities": _CAPABILITIES}, deadline=deadline)
-    if command == "migrate":
-        qmp.execute("migrate-set-parameters", {"max-bandwidth": _UNLIMITED}, deadline=deadline)
+    qmp.execute("migrate-set-parameters", _PARAMETERS, deadline=deadline)
     since = qmp.position
     qmp.execute(command, args, deadline=deadline)
     event = qmp.wait_event("MIGRATION", _ENDED, deadline=deadline, since=since)
