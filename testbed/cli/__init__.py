@@ -16,6 +16,7 @@ from testbed.errors import UsageError
 _ORDER = (
     "setup",
     "run",
+    "worker",
     "validate",
     "plan",
     "judge",

@@ -23,8 +23,8 @@ class Place:
 
     engine: Engine
     host: Host
-    slots: int
-    """How many guests it runs at once, as far as that is known."""
+    at_once: bool
+    """Whether it may run several cases at the same time."""
 
 
 def add_capacity_options(parser: argparse.ArgumentParser) -> None:
@@ -40,9 +40,52 @@ def add_capacity_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says where cases run."""
+    group = parser.add_argument_group("where")
+    group.add_argument(
+        "--engine",
+        choices=("local", "dask"),
+        default="local",
+        help="this machine, or others (default: local)",
+    )
+    group.add_argument("--scheduler", metavar="ADDRESS", help="Dask's, such as tcp://10.0.0.1:8786")
+
+
+def get_dask() -> None:
+    """Raise `UsageError` when the package that the Dask engine needs is not installed."""
+    from importlib.util import find_spec
+
+    if find_spec("distributed") is None:
+        raise UsageError(
+            "the Dask engine needs the package 'distributed'", hint="pip install 'testbed[dask]'"
+        )
+
+
 @contextmanager
 def start_place(args: argparse.Namespace, console: Console) -> Iterator[Place]:
     """Yield the place that the command line names, ready to run cases."""
+    if (args.engine == "dask") != (args.scheduler is not None):
+        raise UsageError(
+            "--engine dask and --scheduler belong together",
+            hint="testbed run --engine dask --scheduler tcp://HOST:8786",
+        )
+    if args.engine == "local":
+        yield _start_local(args, console)
+        return
+    get_dask()
+    from testbed.plan.host import Host
+    from testbed.provision.cache import find_cache_root
+    from testbed.schedule.dask_engine import Conditions, DaskEngine, start_client
+    from testbed.schedule.durations import load_durations
+
+    conditions = Conditions(kernel=args.kernel, accel=args.accel, out=args.out.absolute(), cold=args.cold)
+    with start_client(args.scheduler) as client:
+        engine = DaskEngine(client, conditions, load_durations(find_cache_root()))
+        yield Place(engine=engine, host=Host(), at_once=True)
+
+
+def _start_local(args: argparse.Namespace, console: Console) -> Place:
     from testbed.provision.cache import find_cache_root
     from testbed.schedule.capacity import probe_capacity
     from testbed.schedule.durations import load_durations
@@ -50,9 +93,16 @@ def start_place(args: argparse.Namespace, console: Console) -> Iterator[Place]:
     from testbed.schedule.prepare import build_host, prepare_bench
 
     capacity = probe_capacity(slots=args.jobs, memory_mib=args.memory)
-    bench = prepare_bench(console, kernel=args.kernel, accel=args.accel, out=args.out, jobs=capacity.slots)
+    bench = prepare_bench(
+        console,
+        kernel=args.kernel,
+        accel=args.accel,
+        out=args.out,
+        jobs=capacity.slots,
+        cold=args.cold,
+    )
     engine = LocalEngine(bench, capacity, load_durations(find_cache_root()))
-    yield Place(engine=engine, host=build_host(bench), slots=capacity.slots)
+    return Place(engine=engine, host=build_host(bench), at_once=capacity.slots > 1)
 
 
 def parse_count(text: str) -> int:

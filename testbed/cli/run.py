@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from testbed.cli.engine import add_capacity_options, parse_count
+from testbed.cli.engine import add_capacity_options, add_engine_options, parse_count
 from testbed.errors import ScenarioError
 from testbed.outcome import ExitCode, exit_code
 from testbed.verdict.reports import STDOUT, add_report_options, get_targets, write_reports
@@ -27,6 +27,8 @@ examples:
   testbed run                                 all of scenarios/
   testbed run scenarios/fence -k held         cases whose name or tags match
   testbed run my.yaml --repeat 100 --until-fail --keep failed
+  testbed run -j 4 --memory 4G                four guests at once, 4 GiB for all of them
+  testbed run --engine dask --scheduler tcp://10.0.0.1:8786
   testbed run --kernel ~/linux --junit junit.xml --html report.html
 
 exit codes: 0 pass, 1 FAIL, 2 ERROR or MISS, 3 usage or invalid scenario, 4 nothing ran, 130 interrupted
@@ -61,8 +63,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="always",
         help="which run folders stay (default: always)",
     )
+    parser.add_argument("--cold", action="store_true", help="boot each guest instead of cloning a booted one")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="(default: runs)")
     add_capacity_options(parser)
+    add_engine_options(parser)
     add_report_options(parser)
     parser.set_defaults(main=main)
 
@@ -174,7 +178,7 @@ def run_all(
         ]
         tasks = build_tasks(cases, args.repeat)
         wish = Wish(until_fail=args.until_fail, keep=args.keep)
-        with start_view(console, len(tasks), at_once=min(place.slots, len(tasks)) > 1) as view:
+        with start_view(console, len(tasks), at_once=place.at_once and len(tasks) > 1) as view:
             series = Series(tasks, wish, view)
             try:
                 series.run(place.engine)

@@ -57,8 +57,11 @@ def judge_and_save(folder: RunFolder, trouble: LabError | None) -> Verdict:
     return verdict
 
 
-def record_miss(task: Task, out: Path, error: LabError) -> Verdict:
-    """Leave a run folder for a case that could not be started anywhere, and judge it: MISS."""
+def record_unrun(task: Task, out: Path, error: LabError | None) -> Verdict:
+    """Leave a run folder for a case that was not started anywhere, and judge it.
+
+    ``error`` says why, and makes it MISS; without one the plan has a ``skip_reason``.
+    """
     folder = create_run_folder(out, task.plan.name)
     folder.write(folder.plan.name, task.plan.model_dump_json(indent=1) + "\n")
     folder.write(folder.scenario.name, task.text)
@@ -72,6 +75,7 @@ def record_miss(task: Task, out: Path, error: LabError) -> Verdict:
             accel_reason="",
             wall=datetime.now(UTC).isoformat(),
         )
-        events.emit("error", status=Status.MISS.value, message=error.message, hint=error.hint)
+        if error is not None:
+            events.emit("error", status=Status.MISS.value, message=error.message, hint=error.hint)
         events.emit("case_finished", seconds=0.0)
-    return judge_and_save(folder, None)
+    return replace(judge_and_save(folder, None), name=task.plan.name)

@@ -12,7 +12,7 @@ from testbed.errors import TestbedError
 from testbed.evidence.events import Event
 from testbed.schedule.calm import run_calmly
 from testbed.schedule.capacity import Capacity, measure_case, refuse_case
-from testbed.schedule.case import record_miss, run_one
+from testbed.schedule.case import record_unrun, run_one
 from testbed.schedule.durations import Durations, order_tasks
 from testbed.schedule.task import Task, Watcher
 from testbed.steps.runner import Bench
@@ -35,7 +35,7 @@ class LocalEngine:
                 waiting.append(task)
                 continue
             watcher.begin(task)
-            watcher.end(task, record_miss(task, self._bench.out, refusal))
+            watcher.end(task, record_unrun(task, self._bench.out, refusal))
         if self._capacity.slots > 1:
             waiting = order_tasks(waiting, self._estimate)
         floor = _Floor(self._capacity, watcher, self._start(watcher, stop))

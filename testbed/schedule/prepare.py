@@ -15,7 +15,9 @@ from testbed.schedule.calibration import probe_scale
 from testbed.steps.runner import Bench
 
 
-def prepare_bench(console: Console, *, kernel: str, accel: str, out: Path, jobs: int) -> Bench:
+def prepare_bench(
+    console: Console, *, kernel: str, accel: str, out: Path, jobs: int, cold: bool = False
+) -> Bench:
     """Return all that cases with ``kernel`` share; what is missing is made first, and shown on ``console``.
 
     Budgets are made for ``jobs`` guests at once. Raises `UsageError` and `LabError`.
@@ -24,7 +26,7 @@ def prepare_bench(console: Console, *, kernel: str, accel: str, out: Path, jobs:
         provisioned = setup(reporter, kernel=kernel)
     proved = probe_accel(accel, qemu=provisioned.qemu, cache=provisioned.cache)
     scale = probe_scale(provisioned.qemu, proved, provisioned.cache, jobs=jobs)
-    return Bench(provisioned=provisioned, accel=proved, out=out.absolute(), scale=scale.factor)
+    return Bench(provisioned=provisioned, accel=proved, out=out.absolute(), scale=scale.factor, cold=cold)
 
 
 def build_host(bench: Bench) -> Host:
