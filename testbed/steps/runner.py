@@ -164,9 +164,8 @@ def _sync_logs(guests: dict[str, Guest], events: EventLog, scale: float) -> None
     """Wait until the kernel's last words are in the evidence; without them there can be no pass."""
     for guest in guests.values():
         try:
-            guest.sync_kmsg(
-                Deadline.after(_SYNC_SECONDS * scale, "the kernel's last messages to be in kmsg.log")
-            )
+            deadline = Deadline.after(_SYNC_SECONDS * scale, "the kernel's last messages to be in kmsg.log")
+            events.emit("kmsg_complete", guest=guest.name, bytes=guest.sync_kmsg(deadline))
         except GuestPanicked:
             continue  # the session has written that down
         except TestbedError as error:

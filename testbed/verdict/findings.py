@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from testbed.evidence.kmsg import Gap, find_gaps
 from testbed.evidence.splats import Splat, find_splats, parse_log, user_messages
 from testbed.outcome import Status
 from testbed.scenario.document import ExpectedWarning
@@ -32,6 +33,10 @@ class GuestLogs:
     """Each once, whether kmsg, the console or both show it."""
     lines: tuple[str, ...]
     """All messages without prefixes, of both logs."""
+    gaps: tuple[Gap, ...]
+    """What is missing in kmsg.log."""
+    kmsg_size: int
+    """Bytes of kmsg.log."""
 
     @property
     def panic(self) -> str | None:
@@ -46,7 +51,8 @@ class GuestLogs:
 
 def load_logs(folder: Path, guest: str) -> GuestLogs:
     """Read the logs of ``guest`` in the run folder ``folder``; a log that is not there says nothing."""
-    kmsg, console = (_read(folder / guest / name) for name in _LOGS)
+    raw_kmsg, raw_console = (_read(folder / guest / name) for name in _LOGS)
+    kmsg, console = (raw.decode("utf-8", "replace") for raw in (raw_kmsg, raw_console))
     from_users = user_messages(kmsg)
     in_kmsg = [Finding(splat=splat, pointer=_pointer(guest, _LOGS[0], splat)) for splat in find_splats(kmsg)]
     seen = {splat.message for splat in (finding.splat for finding in in_kmsg)} | from_users
@@ -58,6 +64,8 @@ def load_logs(folder: Path, guest: str) -> GuestLogs:
         guest=guest,
         findings=tuple(_add_panics(in_kmsg, in_console)) + tuple(only_console),
         lines=tuple(line.text for text in (kmsg, console) for line in parse_log(text)),
+        gaps=tuple(find_gaps(kmsg)),
+        kmsg_size=len(raw_kmsg),
     )
 
 
@@ -74,6 +82,17 @@ def judge_logs(logs: GuestLogs, expected: Sequence[ExpectedWarning]) -> Iterator
     for title, finding in first.items():
         times = f" ({counts[title]} times)" if counts[title] > 1 else ""
         yield Reason(status=Status.FAIL, text=f"{title}{times}", pointer=finding.pointer)
+
+
+def find_missing_messages(logs: GuestLogs) -> Iterator[Reason]:
+    """Yield a MISS for what the kernel said and the log does not have: a splat can have been in it."""
+    if logs.gaps:
+        missing = sum(gap.missing for gap in logs.gaps)
+        text = (
+            f"{missing} kernel messages of guest '{logs.guest}' were overwritten before they could be read\n"
+            f"give it a longer log: guests: {{{logs.guest}: {{cmdline: [log_buf_len=4M]}}}}"
+        )
+        yield Reason(status=Status.MISS, text=text, pointer=f"{logs.guest}/{_LOGS[0]}:{logs.gaps[0].line}")
 
 
 def is_expected(lines: Iterable[str], expected: Sequence[ExpectedWarning]) -> bool:
@@ -101,11 +120,11 @@ def _add_panics(in_kmsg: list[Finding], in_console: list[Finding]) -> Iterator[F
         yield Finding(splat=told, pointer=finding.pointer) if better and told else finding
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes().decode("utf-8", "replace")
+        return path.read_bytes()
     except OSError:
-        return ""
+        return b""
 
 
 def _pointer(guest: str, log: str, splat: Splat) -> str:

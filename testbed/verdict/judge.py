@@ -6,6 +6,7 @@ The rules are those of ``docs/evidence.md``, "How the judge decides".
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,14 @@ from testbed.evidence.tool import TEXT, judge_tool, load_tool
 from testbed.outcome import Status, worst
 from testbed.plan.model import CasePlan
 from testbed.scenario.document import ExpectedVerdict
-from testbed.verdict.findings import GuestLogs, find_absent, is_expected, judge_logs, load_logs
+from testbed.verdict.findings import (
+    GuestLogs,
+    find_absent,
+    find_missing_messages,
+    is_expected,
+    judge_logs,
+    load_logs,
+)
 from testbed.verdict.model import Reason, StepOutcome, Verdict
 
 _BAD = (Status.FAIL, Status.ERROR, Status.MISS)
@@ -266,6 +274,18 @@ def _incomplete_reasons(evidence: _Evidence) -> Iterator[Reason]:
     if have < wanted:
         text = f"only {have} of {wanted} steps were run"
         yield Reason(status=Status.MISS, text=text, pointer=_EVENTS)
+    yield from _log_reasons(evidence)
+
+
+def _log_reasons(evidence: _Evidence) -> Iterator[Reason]:
+    """Yield what the kernel logs lack; nothing more can be had of a guest that was lost."""
+    lost = {event.get("guest") for _, event in evidence.named("guest_panicked", "guest_died")}
+    ends = {event.get("guest"): event.get("bytes", 0) for _, event in evidence.named("kmsg_complete")}
+    for logs in evidence.logs:
+        yield from find_missing_messages(logs)
+        if logs.guest not in lost and logs.kmsg_size < ends.get(logs.guest, sys.maxsize):
+            text = f"the kernel log of guest '{logs.guest}' does not reach to the end of the case"
+            yield Reason(status=Status.MISS, text=text, pointer=f"{logs.guest}/kmsg.log")
 
 
 def _ran(evidence: _Evidence) -> bool:

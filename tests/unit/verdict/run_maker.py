@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from testbed.evidence.run import RunFolder
+from testbed.outcome import Status
+from testbed.verdict.model import Verdict
 
 Event = dict[str, Any]
 MakeRun = Callable[..., RunFolder]
 
-CLEAN_KMSG = "6,1,1000,-;Linux version 7.2.12\n14,2,4000000,-;testbed: mark 0-1\n"
+CLEAN_KMSG = "6,0,1000,-;Linux version 7.2.12\n14,1,4000000,-;testbed: mark 0-1\n"
 
 
 def build_plan(**changes: Any) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def good_events() -> list[Event]:
         {"event": "guest_ready", "guest": "vm", "seconds": 4.4, "boot_id": "b", "nonce_ok": True},
         *step("1", "run", "PASS", detail="ok"),
         *step("2", "run", "PASS", detail="Linux"),
+        {"event": "kmsg_complete", "guest": "vm", "bytes": 10},
         {"event": "teardown_finished", "guest": "vm", "graceful": True, "detail": ""},
         {"event": "case_finished", "seconds": 5.5},
     ]
@@ -53,6 +56,15 @@ def step(index: str, verb: str, status: str, **fields: Any) -> list[Event]:
     begin = {"event": "step_started", "index": index, "verb": verb, "name": name}
     end = {"event": "step_finished", "index": index, "verb": verb, "name": name, "status": status}
     return [begin, end | {"seconds": 0.5, "detail": "", "pointers": []} | fields]
+
+
+def without(name: str) -> list[Event]:
+    """The good events, less one."""
+    return [event for event in good_events() if event["event"] != name]
+
+
+def told(verdict: Verdict) -> list[tuple[Status, str]]:
+    return [(reason.status, reason.text) for reason in verdict.reasons]
 
 
 def build_maker(tmp_path: Path) -> MakeRun:
