@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
 
 from testbed.errors import LabError
 from testbed.evidence.run import disk_full_is_a_miss
 
 _LARGEST = 1 << 30
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""What zipfile raises for data that is no archive, or was one."""
 
 
 def pack_folder(path: Path) -> bytes:
@@ -35,5 +38,5 @@ def unpack_folder(data: bytes, path: Path) -> None:
             if sum(item.file_size for item in archive.infolist()) > _LARGEST:
                 raise LabError(f"a worker sent a run folder of more than {_LARGEST >> 20} MiB")
             archive.extractall(path)
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         raise LabError(f"a worker sent a run folder that cannot be unpacked: {error}") from error
