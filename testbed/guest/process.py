@@ -39,14 +39,14 @@ class ExitRecord:
     status: int
     """Exit status; minus the signal's number when a signal ended it."""
     how: str
-    """``by itself``, ``asked``, ``SIGTERM`` or ``SIGKILL``: what was needed."""
+    """``before it was asked``, ``asked``, ``SIGTERM`` or ``SIGKILL``: what was needed."""
     seconds: float
     """From start to end."""
 
     @property
     def graceful(self) -> bool:
-        """Whether neither signal was needed."""
-        return self.how in ("by itself", "asked")
+        """Whether it was there to be asked, and left for that alone: not killed, not gone before."""
+        return self.how == "asked" and self.status == 0
 
 
 class Process:
@@ -116,7 +116,7 @@ class Process:
 
     def _escalate(self, ask: Callable[[], None] | None, grace: Grace) -> str:
         if self.poll() is not None:
-            return "by itself"
+            return "before it was asked"
         if ask is not None:
             with contextlib.suppress(LabError, OSError):
                 ask()

@@ -44,7 +44,8 @@ def test_output_and_status_are_kept(log: Path) -> None:
         assert process.wait(10)
     assert sorted(log.read_text().split()) == ["err", "out"]
     assert process.exit_record is not None
-    assert (process.exit_record.status, process.exit_record.how) == (7, "by itself")
+    assert (process.exit_record.status, process.exit_record.how) == (7, "before it was asked")
+    assert not process.exit_record.graceful
     assert process.describe_end() == "ended with status 7"
 
 
@@ -75,6 +76,17 @@ def test_terminated_when_asking_fails(log: Path) -> None:
         wait_for_text(process, "up")
     assert process.exit_record is not None
     assert (process.exit_record.how, process.exit_record.status) == ("SIGTERM", -signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("how", "status"), [("os.kill(os.getpid(), 9)", -9), ("sys.exit(0)", 0)])
+def test_one_that_was_gone_before_is_not_graceful(log: Path, how: str, status: int) -> None:
+    asked: list[str] = []
+    code = f"import os, sys; {how}"
+    with spawn(python(code), log=log, ask=lambda: asked.append("asked"), grace=_QUICK) as process:
+        assert process.wait(10)
+    assert process.exit_record is not None
+    assert (process.exit_record.how, process.exit_record.status) == ("before it was asked", status)
+    assert (process.exit_record.graceful, asked) == (False, [])
 
 
 def test_killed_when_deaf(log: Path) -> None:
