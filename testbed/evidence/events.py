@@ -14,6 +14,10 @@ from typing import Any, Self
 from testbed.errors import LabError
 from testbed.evidence.run import disk_full_is_a_miss
 
+_NUMBERS = ("t", "seconds", "bytes", "seed")
+_TEXTS = ("index", "guest")
+_LARGEST = 1 << 63
+
 Event = Mapping[str, Any]
 Subscriber = Callable[[Event], None]
 
@@ -84,8 +88,8 @@ class EventLog:
 def load_events(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[int]]:
     """Return ``(line number, event)`` of each event in the log at ``path``, and the lines that are none.
 
-    A run that was killed leaves a last line that was cut off: it is among the latter. Raises `LabError`
-    when the file cannot be read.
+    A run that was killed leaves a last line that was cut off: it is among the latter, and so is a line whose
+    numbers are no numbers and whose names are no text. Raises `LabError` when the file cannot be read.
     """
     try:
         text = path.read_bytes().decode("utf-8", "replace")
@@ -109,7 +113,17 @@ def _parse_line(line: str) -> dict[str, Any] | None:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("event"), str):
         return None
-    return record
+    return record if all(_fits(key, value) for key, value in record.items()) else None
+
+
+def _fits(key: str, value: object) -> bool:
+    if key in _NUMBERS:
+        return isinstance(value, int | float) and -_LARGEST <= value <= _LARGEST
+    if key in _TEXTS:
+        return isinstance(value, str)
+    if key == "pointers":
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return True
 
 
 def _write_all(fd: int, data: bytes) -> None:

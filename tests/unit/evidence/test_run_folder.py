@@ -157,3 +157,21 @@ def test_lines_that_are_no_events_are_told(tmp_path: Path) -> None:
     events, bad = load_events(path)
     assert [(number, event["event"]) for number, event in events] == [(1, "a"), (4, "b")]
     assert bad == [2, 3, 5]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        '"t": null',
+        '"seconds": "1"',
+        '"seconds": 1e400',
+        '"bytes": [1]',
+        '"guest": {}',
+        '"index": 7',
+        '"pointers": 3',
+    ],
+)
+def test_a_field_of_the_wrong_type_spoils_its_line(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(f'{{"event": "a"}}\n{{"event": "b", {field}}}\n')
+    assert load_events(path) == ([(1, {"event": "a"})], [2])
