@@ -22,12 +22,9 @@ from testbed.plan.model import DevicePlan
 class Slots:
     """The devices of one guest: which are plugged in, and where."""
 
-    def __init__(
-        self, devices: Mapping[str, DevicePlan], qmp: Qmp, ssh: Ssh, host: DeviceHost | None
-    ) -> None:
+    def __init__(self, devices: Mapping[str, DevicePlan], qmp: Qmp, host: DeviceHost | None) -> None:
         self._devices = devices
         self._qmp = qmp
-        self._ssh = ssh
         self._host = host
         self._addresses: dict[str, str] = {}
 
@@ -38,8 +35,8 @@ class Slots:
             raise ScenarioFault(f"device '{name}' is not plugged in")
         return self._addresses[name]
 
-    def plug(self, name: str, deadline: Deadline) -> str:
-        """Plug device ``name`` in, wait until the guest has set it up, and return its address.
+    def begin_plug(self, name: str, deadline: Deadline) -> None:
+        """Plug device ``name`` in and leave the guest to set it up.
 
         Raises `ScenarioFault` when it is unknown, already in, or a device of QEMU's own that QEMU refuses,
         `LabError` when QEMU refuses one of ours.
@@ -48,8 +45,11 @@ class Slots:
         if name in self._addresses:
             raise ScenarioFault(f"device '{name}' is already plugged in")
         self._add(device, deadline)
+
+    def finish_plug(self, name: str, ssh: Ssh, deadline: Deadline) -> str:
+        """Wait until the guest has set up device ``name``, and return its address."""
         address = self._find_address(name, deadline)
-        self._wait_set_up(address, deadline)
+        _wait_set_up(ssh, address, deadline)
         self._addresses[name] = address
         return address
 
@@ -112,16 +112,17 @@ class Slots:
                 return f"0000:{entry['bus']:02x}:{entry['slot']:02x}.{entry['function']}"
         raise LabError(f"QEMU took device '{name}' but does not list it")
 
-    def _wait_set_up(self, address: str, deadline: Deadline) -> None:
-        # The kernel makes a device's `resourceN` files last, once its BARs have addresses
-        # (drivers/pci/bus.c, pci_bus_add_device). One command waits inside the guest.
-        seconds = max(1, int(deadline.left))
-        command = (
-            f"n=0; until ls /sys/bus/pci/devices/{address}/resource[0-5] >/dev/null 2>&1; do "
-            f"n=$((n+1)); [ $n -gt {seconds * 50} ] && exit 1; sleep 0.02; done"
-        )
-        if self._ssh.run(command, deadline=deadline).exit != 0:
-            raise LabError(f"the guest did not set up the device at {address}")
+
+def _wait_set_up(ssh: Ssh, address: str, deadline: Deadline) -> None:
+    # The kernel makes a device's `resourceN` files last, once its BARs have addresses
+    # (drivers/pci/bus.c, pci_bus_add_device). One command waits inside the guest.
+    seconds = max(1, int(deadline.left))
+    command = (
+        f"n=0; until set -- /sys/bus/pci/devices/{address}/resource[0-5] && [ -e $1 ]; do "
+        f"n=$((n+1)); [ $n -gt {seconds * 50} ] && exit 1; sleep 0.02; done"
+    )
+    if ssh.run(command, deadline=deadline).exit != 0:
+        raise LabError(f"the guest did not set up the device at {address}")
 
 
 def _walk_devices(buses: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,8 @@ class Lab:
     seed: int = 0
     cold: bool = False
     """Boot from power-on instead of cloning a base snapshot."""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """What the guest has from the start: absolute path in the guest to a file of ours. All are executable."""
     stop: Stop = field(default_factory=Stop)
     """Once set, what waits for the guest gives up at its next look."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from testbed.deadline import Deadline
 from testbed.errors import GuestPanicked, IdentityError, LabError, TestbedError
 from testbed.guest.clone import CloneFailedError, set_aside, start_clone, write_prefaces
 from testbed.guest.device_host import DeviceHost, HostConfig, HostEvent, start_device_host
+from testbed.guest.furnish import furnish
 from testbed.guest.hotplug import Slots
 from testbed.guest.lab import Lab
 from testbed.guest.liveness import Liveness, Watcher, start_watcher
@@ -32,7 +33,6 @@ from testbed.provision.model import NONCE_PATH
 
 _BOOT_SECONDS = 90.0
 _HANDSHAKE_SECONDS = 20.0
-_PLUG_SECONDS = 30.0
 # The shell's own words: no program need be started, which costs tens of milliseconds under emulation.
 _WHO = (
     f"read -r n < {NONCE_PATH}; read -r b < /proc/sys/kernel/random/boot_id; "
@@ -47,7 +47,7 @@ class Guest:
     """
 
     def __init__(
-        self, plan: GuestPlan, lab: Lab, machine: Machine, ssh: Ssh, host: DeviceHost | None
+        self, plan: GuestPlan, lab: Lab, machine: Machine, ssh: Ssh, host: DeviceHost | None, slots: Slots
     ) -> None:
         self.name = plan.name
         self.nonce = machine.identity.nonce
@@ -61,7 +61,8 @@ class Guest:
         self.host_process: Process | None = host.process if host else None
         self._machine = machine
         self._liveness = machine.liveness
-        self._slots = Slots({device.name: device for device in plan.devices}, machine.qmp, ssh, host)
+        self._slots = slots
+        self._delivered = dict(lab.files)
         self._marks = itertools.count(1)
 
     def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
@@ -70,11 +71,13 @@ class Guest:
 
     def push(self, files: Mapping[str, Path | bytes], *, deadline: Deadline, mode: int = 0o755) -> None:
         """Put files (absolute path in the guest to content) into the guest and check that they arrived."""
-        self.ssh.push(files, deadline=deadline, mode=mode)
+        missing = {path: source for path, source in files.items() if self._delivered.get(path) != source}
+        self.ssh.push(missing, deadline=deadline, mode=mode)
 
     def plug(self, device: str, *, deadline: Deadline) -> str:
         """Plug in a device of the plan; return its address when the guest has set it up."""
-        return self._slots.plug(device, deadline)
+        self._slots.begin_plug(device, deadline)
+        return self._slots.finish_plug(device, self.ssh, deadline)
 
     def unplug(self, device: str, *, deadline: Deadline, surprise: bool = False) -> None:
         """Pull a device out and wait until it is gone; ``surprise``: its model vanishes first."""
@@ -165,11 +168,12 @@ def _session(plan: GuestPlan, lab: Lab, base: Base | None) -> Iterator[Guest]:
         machine = stack.enter_context(_machine(plan, lab, base, Surroundings(private, liveness, watcher)))
         reporter.enabled = True
         processes += [machine.process, *([host.process] if host else [])]
-        guest = stack.enter_context(_handshake(plan, lab, machine, host, base))
-        _report_ready(guest, lab, base, time.monotonic() - began)
-        for device in plan.devices:
-            if device.plug == "start":
-                guest.plug(device.name, deadline=lab.deadline(_PLUG_SECONDS, f"plug '{device.name}'"))
+        slots = Slots({device.name: device for device in plan.devices}, machine.qmp, host)
+        with furnish(plan, lab, machine, slots) as finish:
+            guest = Guest(plan, lab, machine, stack.enter_context(_connect(lab, machine)), host, slots)
+            _check_identity(guest, lab, base)
+            _report_ready(guest, lab, base, time.monotonic() - began)
+            finish(guest.ssh)
         stack.callback(liveness.expect_end)
         yield guest
 
@@ -199,22 +203,14 @@ def _machine(plan: GuestPlan, lab: Lab, base: Base | None, around: Surroundings)
         yield machine
 
 
-@contextmanager
-def _handshake(
-    plan: GuestPlan, lab: Lab, machine: Machine, host: DeviceHost | None, base: Base | None
-) -> Iterator[Guest]:
-    """Connect, and make sure that the guest is the one we started."""
-    deadline = lab.deadline(_HANDSHAKE_SECONDS, "the guest to prove who it is")
-    with start_ssh(
+def _connect(lab: Lab, machine: Machine) -> AbstractContextManager[Ssh]:
+    return start_ssh(
         machine.ssh_socket,
         machine.identity,
         folder=lab.folder,
         liveness=machine.liveness,
-        deadline=deadline,
-    ) as ssh:
-        guest = Guest(plan, lab, machine, ssh, host)
-        _check_identity(guest, lab, base, deadline)
-        yield guest
+        deadline=lab.deadline(_HANDSHAKE_SECONDS, "the guest to let us in"),
+    )
 
 
 def _report_ready(guest: Guest, lab: Lab, base: Base | None, seconds: float) -> None:
@@ -229,7 +225,9 @@ def _report_ready(guest: Guest, lab: Lab, base: Base | None, seconds: float) -> 
     )
 
 
-def _check_identity(guest: Guest, lab: Lab, base: Base | None, deadline: Deadline) -> None:
+def _check_identity(guest: Guest, lab: Lab, base: Base | None) -> None:
+    """Make sure that the guest is the one we started."""
+    deadline = lab.deadline(_HANDSHAKE_SECONDS, "the guest to prove who it is")
     result = guest.run(_WHO, deadline=deadline)
     lines = [line for line in result.stdout.decode("ascii", "replace").split("\n") if line]
     if len(lines) != 3 or lines[0] != guest.nonce:

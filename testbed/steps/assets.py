@@ -28,10 +28,11 @@ from testbed.scenario.model import (
 
 Tell = Callable[[str], object]
 TOOL_FOLDER = "/usr/local/bin"
+MODULE_FOLDER = "/run/testbed/modules"
 
 
 class Assets:
-    """Built modules and tools of one case; tools are pushed once per guest."""
+    """Built modules and tools of one case; a guest has them from the start, or is pushed them."""
 
     def __init__(self, modules: dict[str, tuple[Path, ...]], tools: Path | None) -> None:
         self._modules = modules
@@ -45,16 +46,22 @@ class Assets:
             raise ScenarioFault(f"module '{name}' was not built for this case")
         return self._modules[name]
 
+    def files(self) -> dict[str, Path]:
+        """Return all of it, by the path that it has in a guest."""
+        modules = [path for files in self._modules.values() for path in files]
+        return {**{f"{MODULE_FOLDER}/{path.name}": path for path in modules}, **self._tool_files()}
+
     def push_tools(self, guest: Guest, deadline: Deadline) -> None:
         """Make sure that ``guest`` has the tools."""
         with self._lock:
             if guest.name in self._have_tools or self._tools is None:
                 return
-            files: dict[str, Path | bytes] = {
-                f"{TOOL_FOLDER}/{path.name}": path for path in sorted(self._tools.iterdir())
-            }
-            guest.push(files, deadline=deadline)
+            guest.push(self._tool_files(), deadline=deadline)
             self._have_tools.add(guest.name)
+
+    def _tool_files(self) -> dict[str, Path]:
+        tools = sorted(self._tools.iterdir()) if self._tools else []
+        return {f"{TOOL_FOLDER}/{path.name}": path for path in tools}
 
 
 def prepare_assets(case: CasePlan, lab: Provisioned, tell: Tell) -> Assets:

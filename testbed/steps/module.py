@@ -9,11 +9,10 @@ from testbed.deadline import Deadline
 from testbed.guest.session import Guest
 from testbed.outcome import Status
 from testbed.scenario.model import ModuleStep, RemoveModuleStep
-from testbed.steps.assets import Assets
+from testbed.steps.assets import MODULE_FOLDER, Assets
 from testbed.steps.base import StepContext, StepResult
 from testbed.steps.command import decode, last_line, output_pointers
 
-_FOLDER = "/run/testbed/modules"
 Values = Mapping[str, str | int | float | bool]
 
 
@@ -32,25 +31,32 @@ def load_module(
     guest: Guest, name: str, args: Values, assets: Assets, deadline: Deadline
 ) -> tuple[StepResult | None, list[str]]:
     """Insert module ``name``; return what went wrong, if anything, and the names that were inserted."""
-    files = assets.module_files(name)
-    present = _loaded_modules(guest, deadline)
-    wanted = [path for path in files if _module_name(path.name) not in present]
-    remote = {f"{_FOLDER}/{path.name}": path for path in wanted}
-    if remote:
-        guest.push(remote, deadline=deadline, mode=0o644)
-    loaded: list[str] = []
-    for target, path in remote.items():
-        mine = _module_name(path.name) == _module_name(name)
-        words = build_arguments(args) if mine else []
-        command = shlex.join(["insmod", target, *words])
-        result = guest.run(command, deadline=deadline)
-        if result.exit != 0:
-            said = last_line(decode(result.stderr)) or f"exit status {result.exit}"
-            detail = f"module '{_module_name(path.name)}' was not loaded: {said}"
-            pointers = (f"{guest.name}/{result.pointer}.err:1",) if result.stderr else ()
-            return StepResult(status=Status.FAIL, detail=detail, pointers=pointers), loaded
-        loaded.append(_module_name(path.name))
-    return None, loaded
+    files = {f"{MODULE_FOLDER}/{path.name}": path for path in assets.module_files(name)}
+    guest.push(files, deadline=deadline, mode=0o644)
+    names = [_module_name(path.name) for path in files.values()]
+    wanted = dict(zip(names, files, strict=True))
+    result = guest.run(build_command(wanted, _module_name(name), args), deadline=deadline)
+    loaded = decode(result.stdout).split()
+    if result.exit == 0:
+        return None, loaded
+    said = last_line(decode(result.stderr)) or f"exit status {result.exit}"
+    refused = next((each for each in names if wanted[each] in said), names[-1])
+    detail = f"module '{refused}' was not loaded: {said}"
+    pointers = (f"{guest.name}/{result.pointer}.err:1",) if result.stderr else ()
+    return StepResult(status=Status.FAIL, detail=detail, pointers=pointers), loaded
+
+
+def build_command(files: Mapping[str, str], name: str, args: Values) -> str:
+    """Return a command that inserts modules (name to file in the guest) and prints the names of the new ones.
+
+    Only ``name`` gets ``args``; a module that is loaded already stays as it is. One command for all, since
+    each costs a round trip.
+    """
+    parts = []
+    for module, path in files.items():
+        insert = shlex.join(["insmod", path, *(build_arguments(args) if module == name else [])])
+        parts.append(f"{{ [ -e /sys/module/{module}/initstate ] || {{ {insert} && echo {module}; }}; }}")
+    return " && ".join(parts)
 
 
 def build_arguments(args: Values) -> list[str]:
@@ -71,11 +77,6 @@ def run_remove_module(step: RemoveModuleStep, context: StepContext) -> StepResul
         detail=f"module '{step.remove_module}' was not removed: {said}",
         pointers=output_pointers(result, guest),
     )
-
-
-def _loaded_modules(guest: Guest, deadline: Deadline) -> set[str]:
-    listing = decode(guest.run("cat /proc/modules", deadline=deadline).stdout)
-    return {line.split(" ", 1)[0] for line in listing.splitlines() if line}
 
 
 def _module_name(file_name: str) -> str:

@@ -127,6 +127,7 @@ def _run_live(case: CasePlan, bench: Bench, folder: RunFolder, events: EventLog,
                 seed=case.seed,
                 stop=stop,
                 cold=case.cold or bench.cold,
+                files=assets.files(),
             )
             guests[plan.name] = stack.enter_context(guest_session(plan, lab))
         seconds = case.timeout * bench.scale

@@ -24,20 +24,19 @@ SOON = Deadline.after(5, "unit")
 class Shell:
     """A guest that only notes what it is told; commands in ``bad`` fail."""
 
-    def __init__(self, loaded: str = "", bad: dict[str, str] | None = None) -> None:
+    def __init__(self, said: str = "", bad: dict[str, str] | None = None) -> None:
         self.name = "vm"
         self.commands: list[str] = []
         self.pushed: list[str] = []
-        self._loaded = loaded
+        self._said = said
         self._bad = bad or {}
 
     def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
         self.commands.append(command)
         said = next((text for part, text in self._bad.items() if part in command), None)
-        out = self._loaded if command == "cat /proc/modules" else ""
         return CommandResult(
             exit=1 if said else 0,
-            stdout=out.encode(),
+            stdout=self._said.encode(),
             stderr=(said or "").encode(),
             seconds=0.0,
             pointer="ssh/3",
@@ -102,26 +101,33 @@ def test_module_parameters() -> None:
 
 def test_modules_are_inserted_in_order_and_only_once() -> None:
     built = Assets({"tbgpu": (Path("/m/drm.ko"), Path("/m/gpu-sched.ko"), Path("/m/tbgpu.ko"))}, None)
-    guest: Any = Shell(loaded="drm 999 1 - Live 0x0\n")
+    guest: Any = Shell(said="gpu_sched\ntbgpu\n")
     problem, loaded = load_module(guest, "tbgpu", {"how": "a b"}, built, SOON)
     assert problem is None
     assert loaded == ["gpu_sched", "tbgpu"]
-    assert guest.commands[1:] == [
-        "insmod /run/testbed/modules/gpu-sched.ko",
-        "insmod /run/testbed/modules/tbgpu.ko 'how=a b'",
+    folder = "/run/testbed/modules"
+    assert guest.pushed == [f"{folder}/drm.ko", f"{folder}/gpu-sched.ko", f"{folder}/tbgpu.ko"]
+    (command,) = guest.commands
+    parts = [
+        f"{{ [ -e /sys/module/{name}/initstate ] || {{ insmod {folder}/{words} && echo {name}; }}; }}"
+        for name, words in (
+            ("drm", "drm.ko"),
+            ("gpu_sched", "gpu-sched.ko"),
+            ("tbgpu", "tbgpu.ko 'how=a b'"),
+        )
     ]
+    assert command == " && ".join(parts)
 
 
 def test_a_module_that_is_refused_says_why() -> None:
-    built = Assets({"tbgpu": (Path("/m/tbgpu.ko"),)}, None)
-    guest: Any = Shell(bad={"insmod": "insmod: can't insert 'tbgpu.ko': Invalid argument\n"})
+    built = Assets({"tbgpu": (Path("/m/drm.ko"), Path("/m/gpu-sched.ko"), Path("/m/tbgpu.ko"))}, None)
+    refused = "insmod: can't insert '/run/testbed/modules/gpu-sched.ko': Invalid argument"
+    guest: Any = Shell(said="drm\n", bad={"insmod": f"{refused}\n"})
     problem, loaded = load_module(guest, "tbgpu", {}, built, SOON)
     assert problem is not None
-    assert loaded == []
+    assert loaded == ["drm"]
     assert (problem.status, problem.pointers) == (Status.FAIL, ("vm/ssh/3.err:1",))
-    assert problem.detail == (
-        "module 'tbgpu' was not loaded: insmod: can't insert 'tbgpu.ko': Invalid argument"
-    )
+    assert problem.detail == f"module 'gpu_sched' was not loaded: {refused}"
 
 
 def test_tools_are_pushed_once(tmp_path: Path) -> None:
