@@ -286,6 +286,10 @@ def _log_reasons(evidence: _Evidence) -> Iterator[Reason]:
         if logs.guest not in lost and logs.kmsg_size < ends.get(logs.guest, sys.maxsize):
             text = f"the kernel log of guest '{logs.guest}' does not reach to the end of the case"
             yield Reason(status=Status.MISS, text=text, pointer=f"{logs.guest}/kmsg.log")
+        console = f"{logs.guest}/console.log"
+        if not (evidence.folder.path / console).is_file():
+            text = f"the console log of guest '{logs.guest}' is missing"
+            yield Reason(status=Status.MISS, text=text, pointer=console)
 
 
 def _ran(evidence: _Evidence) -> bool:

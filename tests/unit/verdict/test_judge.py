@@ -111,6 +111,12 @@ def test_an_expected_warning_that_stays_away_is_a_failure(make_run: MakeRun) -> 
     assert told(verdict) == [(FAIL, text)]
 
 
+def test_a_console_that_is_missing_cannot_pass(make_run: MakeRun) -> None:
+    folder = make_run()
+    (folder.path / "vm" / "console.log").unlink()
+    assert told(judge_run(folder)) == [(MISS, "the console log of guest 'vm' is missing")]
+
+
 def test_an_optional_warning_may_stay_away(make_run: MakeRun) -> None:
     plan = {"expected_warnings": [{"match": "timed out", "optional": True}]}
     assert judge_run(make_run(plan=plan)).status is PASS
