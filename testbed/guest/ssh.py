@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import secrets
 import shlex
 import socket
 import tarfile
@@ -22,6 +23,7 @@ import paramiko
 from testbed.deadline import Deadline
 from testbed.errors import DeadlineExceeded, GuestDied, IdentityError, LabError, ScenarioFault
 from testbed.evidence.run import disk_full_is_a_miss
+from testbed.guest import leftovers
 from testbed.guest.liveness import Liveness
 from testbed.provision.identity import Identity
 
@@ -99,17 +101,30 @@ class Ssh:
         self.transport = transport
         self._transcript = transcript
         self._liveness = liveness
+        # Unlike that of another connection, also of one to the machine that this one is a clone of.
+        self._id = secrets.token_hex(4)
 
     def run(self, command: str, *, deadline: Deadline, stdin: bytes = b"") -> CommandResult:
         """Run ``command`` in the guest's shell and return what it left.
 
-        Raises `DeadlineExceeded` (the command is hung up on), `GuestPanicked` or `GuestDied`.
+        Raises `DeadlineExceeded` (its processes in the guest are ended), `GuestPanicked` or `GuestDied`.
         """
-        number, began = self._transcript.next(), time.monotonic()
+        number = self._transcript.next()
+        mark = leftovers.build_mark(f"{self._id}-{number}")
+        try:
+            return self._run(number, command, leftovers.mark_command(command, mark), deadline, stdin)
+        except DeadlineExceeded as error:
+            left = self._end_leftovers(mark)
+            if left is None:
+                raise
+            raise DeadlineExceeded(f"{error.message}; {left}") from error
+
+    def _run(self, number: int, command: str, marked: str, deadline: Deadline, stdin: bytes) -> CommandResult:
+        began = time.monotonic()
         out, err = _Stream(), _Stream()
         status: int | str = "lost"
         try:
-            channel = self._open(command, deadline)
+            channel = self._open(marked, deadline)
             try:
                 status = self._converse(channel, stdin, (out, err), deadline)
             except DeadlineExceeded:
@@ -124,6 +139,19 @@ class Ssh:
         return CommandResult(
             exit=status, stdout=out.text(), stderr=err.text(), seconds=seconds, pointer=f"ssh/{number}"
         )
+
+    def _end_leftovers(self, mark: str) -> str | None:
+        """End what a command left running; return why there may be something left, None if there is nothing.
+
+        Raises `GuestPanicked` or `GuestDied`: that is then why the command did not end.
+        """
+        number, deadline = self._transcript.next(), Deadline.after(leftovers.SECONDS, "the guest to clean up")
+        try:
+            result = self._run(number, "(end of a command)", leftovers.END, deadline, f"{mark}\n".encode())
+        except DeadlineExceeded:
+            return "the guest does not answer, so what it left running is not ended"
+        left = result.stdout.decode("ascii", "replace").strip()
+        return f"{left} of its processes cannot be killed" if left else None
 
     def push(self, files: Mapping[str, Path | bytes], *, deadline: Deadline, mode: int = 0o755) -> None:
         """Put files into the guest, whole folders included where they are missing, and check their sizes.

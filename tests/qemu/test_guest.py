@@ -145,6 +145,32 @@ def test_push_is_binary_safe_and_makes_folders(shared: Guest, tmp_path: Path) ->
         shared.push({"tmp/x": b""}, deadline=soon())
 
 
+_ENDLESS = {
+    "a program": "sleep 98765",
+    "the shell itself": "while :; do : 98765; done",
+    "one behind the other": "sh -c 'sh -c \"sleep 98765; true\"; true'",
+    "a subshell in the background": "(while :; do : 98765; done) & sleep 98765",
+    "a daemon": "setsid sleep 98765 </dev/null >/dev/null 2>&1 & sleep 98765",
+    "deaf to signals": "trap '' TERM HUP INT; sleep 98765; sleep 98765",
+    "an environment with newlines": "export A='x\ny'; sleep 98765",
+}
+
+
+@pytest.mark.parametrize("command", _ENDLESS.values(), ids=_ENDLESS)
+def test_nothing_of_a_command_past_its_deadline_is_left(shared: Guest, command: str) -> None:
+    seen = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -o '9876[5]' | wc -l"
+    with pytest.raises(DeadlineExceeded, match=r"^timed out: the test$"):
+        shared.run(command, deadline=soon(1.0))
+    assert shared.run(seen, deadline=soon()).stdout == b"0\n"
+
+
+def test_a_command_that_ends_may_leave_a_daemon(shared: Guest) -> None:
+    daemon = shared.run("sleep 54321 >/dev/null 2>&1 </dev/null & echo $!", deadline=soon()).stdout.decode()
+    with pytest.raises(DeadlineExceeded):
+        shared.run("sleep 98765", deadline=soon(1.0))
+    assert shared.run(f"kill {daemon}", deadline=soon()).exit == 0
+
+
 def test_deadline_hangs_up_and_the_guest_goes_on(shared: Guest) -> None:
     with pytest.raises(DeadlineExceeded):
         shared.run("echo before; sleep 60", deadline=soon(1.0))
