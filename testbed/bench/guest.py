@@ -80,7 +80,13 @@ class _Round:
 def _measure(case: CasePlan, assets: Assets, this: _Round, series: _Series) -> None:
     began = time.monotonic()
     with EventLog(this.folder / "events.jsonl") as events:
-        lab = Lab(provisioned=this.provisioned, accel=this.accel, folder=this.folder / "vm", events=events)
+        lab = Lab(
+            provisioned=this.provisioned,
+            accel=this.accel,
+            folder=this.folder / "vm",
+            events=events,
+            cold=True,
+        )
         with guest_session(case.guests[0], lab) as guest:
             _run(guest, "true")
             series.boot.append(time.monotonic() - began)
