@@ -64,7 +64,16 @@ class Assets:
         return {f"{TOOL_FOLDER}/{path.name}": path for path in tools}
 
 
-def prepare_assets(case: CasePlan, lab: Provisioned, tell: Tell) -> Assets:
+class Shelf:
+    """What a run has already found or built: it looks at each source once, however many cases use it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.modules: dict[str, tuple[Path, ...]] = {}
+        self.tools: Path | None = None
+
+
+def prepare_assets(case: CasePlan, lab: Provisioned, tell: Tell, shelf: Shelf | None = None) -> Assets:
     """Build what ``case`` needs, from the cache when it is there; ``tell`` gets the name of what is not.
 
     Raises `ScenarioFault` with the compiler's output when a module does not compile, or is not known.
@@ -73,10 +82,16 @@ def prepare_assets(case: CasePlan, lab: Provisioned, tell: Tell) -> Assets:
     names = [use.name for use in case.modules]
     names += [step.module for step in steps if isinstance(step, ModuleStep)]
     wants_tools = any(isinstance(step, (ToolStep, JobsStep)) for step in steps)
-    modules = {name: _build_closure(name, lab, tell) for name in dict.fromkeys(names)}
-    if wants_tools and find_tools(lab) is None:
-        tell("guest tools")
-    return Assets(modules, build_tools(lab) if wants_tools else None)
+    shelf = shelf or Shelf()
+    with shelf.lock:
+        for name in dict.fromkeys(names):
+            if name not in shelf.modules:
+                shelf.modules[name] = _build_closure(name, lab, tell)
+        if wants_tools and shelf.tools is None:
+            if find_tools(lab) is None:
+                tell("guest tools")
+            shelf.tools = build_tools(lab)
+        return Assets({name: shelf.modules[name] for name in names}, shelf.tools if wants_tools else None)
 
 
 def walk_steps(steps: Iterable[StepBase]) -> Iterator[StepBase]:

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from testbed.outcome import Status
 from testbed.plan.model import CasePlan
 from testbed.provision.model import Provisioned
 from testbed.scenario.model import ModuleStep, StepBase
-from testbed.steps.assets import prepare_assets
+from testbed.steps.assets import Shelf, prepare_assets
 from testbed.steps.base import StepContext
 from testbed.steps.sequence import run_sequence
 
@@ -45,6 +45,8 @@ class Bench:
     """How many times slower this machine is than the reference; all budgets are multiplied by it."""
     cold: bool = False
     """Boot every guest from power-on."""
+    shelf: Shelf = field(default_factory=Shelf)
+    """Modules and tools that cases of this run share."""
 
 
 def run_case(
@@ -113,7 +115,9 @@ def _note(events: EventLog, status: Status, error: TestbedError) -> None:
 
 def _run_live(case: CasePlan, bench: Bench, folder: RunFolder, events: EventLog, stop: Stop) -> None:
     began = time.monotonic()
-    assets = prepare_assets(case, bench.provisioned, lambda what: events.emit("building", what=what))
+    assets = prepare_assets(
+        case, bench.provisioned, lambda what: events.emit("building", what=what), bench.shelf
+    )
     events.emit("prepared", seconds=round(time.monotonic() - began, 3))
     with ExitStack() as stack:
         guests: dict[str, Guest] = {}

@@ -8,9 +8,7 @@ operation midway.
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from importlib import import_module
 
 from vfiodev.gpu.commands import Command, Opcode, Space, VectorOp
 from vfiodev.gpu.memory import CHUNK, Cursor, Memory, Segment
@@ -83,7 +81,7 @@ def _move(memory: Memory, source: Segment, target: Segment) -> Iterator[None]:
 def _copy_buffered(
     memory: Memory, source: Sequence[Segment], target: Sequence[Segment], size: int
 ) -> Iterator[None]:
-    buffer = np.empty(size, dtype=np.uint8).data
+    buffer = memoryview(bytearray(size))
     for segments, move in ((source, memory.load), (target, memory.store)):
         cursor = Cursor(segments)
         done = 0
@@ -146,14 +144,15 @@ def _peek(memory: Memory, segment: Segment) -> memoryview:
 def _vector(command: Command, memory: Memory) -> Iterator[None]:
     readers = [Cursor(memory.segments(operand, command.size)) for operand in (command.src, command.src2)]
     writer = Cursor(memory.segments(command.dst, command.size))
-    operation = _VECTOR_OPS[VectorOp(command.arg32)]
-    scalar = np.frombuffer(struct.pack("<I", command.arg1 & 0xFFFF_FFFF), dtype="<f4")
+    operation = VectorOp(command.arg32)
+    scalar = struct.pack("<I", command.arg1 & 0xFFFF_FFFF)
+    # Most scenarios use no vectors, and to import numpy costs as much as all the rest of a device host.
+    compute = import_module("vfiodev.gpu.vector").compute
     done = 0
     while done < command.size:
         length = min(cursor.reach() for cursor in (*readers, writer)) & ~3
         first, second = (_gather(memory, reader, length) for reader in readers)
-        with np.errstate(all="ignore"):
-            result = operation(first, second, scalar).view(np.uint8).data
+        result = compute(operation, first, second, scalar)
         place = 0
         for segment in writer.take(length):
             memory.store(segment, result[place : place + segment.length])
@@ -170,25 +169,6 @@ def _gather(memory: Memory, reader: Cursor, length: int) -> memoryview:
         done += segment.length
     return data
 
-
-def _words(view: memoryview) -> NDArray[np.uint32]:
-    return np.frombuffer(view, dtype="<u4")
-
-
-def _floats(view: memoryview) -> NDArray[np.float32]:
-    return np.frombuffer(view, dtype="<f4")
-
-
-_Operation = Callable[[memoryview, memoryview, NDArray[np.float32]], NDArray[np.generic]]
-
-_VECTOR_OPS: dict[VectorOp, _Operation] = {
-    VectorOp.ADD_U32: lambda a, b, _: _words(a) + _words(b),
-    VectorOp.MULTIPLY_U32: lambda a, b, _: _words(a) * _words(b),
-    VectorOp.XOR: lambda a, b, _: _words(a) ^ _words(b),
-    VectorOp.ADD_F32: lambda a, b, _: _floats(a) + _floats(b),
-    VectorOp.MULTIPLY_F32: lambda a, b, _: _floats(a) * _floats(b),
-    VectorOp.SCALE_ADD_F32: lambda a, b, scalar: scalar * _floats(a) + _floats(b),
-}
 
 _TRANSFERS: dict[Opcode, Callable[[Command, Memory], Iterator[None]]] = {
     Opcode.FILL: _fill,
