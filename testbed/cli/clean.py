@@ -20,7 +20,8 @@ _RUN_NAME = re.compile(r"^\d{8}-\d{6}-")  # docs/evidence.md
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the program's parser."""
     parser = subparsers.add_parser(
-        "clean", help="remove what dead runs left; --runs and --cache remove old runs and the cache"
+        "clean",
+        help="remove what dead runs left; --runs, --bases and --cache remove old runs, base snapshots, the cache",
     )
     parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be removed")
     parser.add_argument(
@@ -34,6 +35,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="where runs are (default: runs)"
     )
+    parser.add_argument(
+        "--bases",
+        type=_size,
+        metavar="SIZE",
+        nargs="?",
+        const=0,
+        help="remove base snapshots, those used last staying, until SIZE is left, for example 2G "
+        "(without SIZE: all of them; without --bases: 4G are left)",
+    )
     parser.add_argument("--cache", action="store_true", help="empty the cache; setup makes it again")
     parser.set_defaults(main=main)
 
@@ -44,6 +54,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     clean.remove_leftovers()
     if args.runs is not None:
         clean.remove_runs(args.out, keep=args.runs)
+    clean.remove_bases(args.bases)
     clean.prune(everything=args.cache)
     if not clean.count:
         sys.stdout.write("nothing to clean\n")
@@ -74,6 +85,14 @@ class _Clean:
             if path.resolve() not in busy:
                 self._do(str(path), shutil.rmtree, path)
 
+    def remove_bases(self, keep: int | None) -> None:
+        from testbed.guest.snapshot import KEEP_BYTES, discard_base, find_surplus
+        from testbed.provision.cache import find_cache_root
+
+        root = find_cache_root()
+        for entry in find_surplus(root, KEEP_BYTES if keep is None else keep):
+            self._do(str(entry.path), lambda key: discard_base(root, key), entry.key)
+
     def prune(self, *, everything: bool) -> None:
         from testbed.provision.cache import find_cache_root, list_entries, prune_cache
 
@@ -92,6 +111,15 @@ class _Clean:
         sys.stdout.write(f"{'would remove' if self._dry_run else 'removed'} {name}\n")
         if not self._dry_run:
             remove(what)
+
+
+def _size(text: str) -> int:
+    from testbed.scenario.values import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise UsageError(f"'{text}' is not a size", hint="testbed clean --bases 2G") from error
 
 
 def _count(text: str) -> int:
