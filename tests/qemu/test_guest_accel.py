@@ -33,14 +33,14 @@ def test_a_wrong_result_fails_the_probe(
 
 
 def test_a_crash_is_no_pass(provisioned: Provisioned, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe_rom, "_LOOP", ("0f 0b",))  # ud2 with no handler: triple fault
+    monkeypatch.setattr(probe_rom, "_X87", ("0f 0b",))  # ud2 with no handler: triple fault
     assert run_probe(provisioned.qemu, "tcg") is not None
 
 
 def test_a_guest_that_never_ends_is_no_pass(
     provisioned: Provisioned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe_rom, "_LOOP", ("eb fe",))  # jmp to itself
+    monkeypatch.setattr(probe_rom, "_X87", ("eb fe",))  # jmp to itself
     monkeypatch.setattr(accel_module, "_PROBE_SECONDS", 0.5)
     assert "did not end" in str(run_probe(provisioned.qemu, "tcg"))
 
