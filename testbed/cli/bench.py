@@ -17,6 +17,8 @@ _EPILOG = """\
 examples:
   testbed bench                       every benchmark
   testbed bench guest -n 5            boot, hot-plug, MMIO, submit and teardown, five guests
+  testbed bench clones                a fresh guest's first answer, cloned, booted and by virtme-ng
+  testbed bench suite -n 1            100 short cases: time, memory, leaks, our share of the processor
   testbed bench guest --json f.json   the rows as [{name, unit, median, min, max, n}]
 
 Machines are shared and noisy: compare ratios of one run, not figures of two.
@@ -32,8 +34,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", nargs="?", default="all", help="which benchmark: guest (default: all)")
-    parser.add_argument("-n", "--rounds", type=int, default=3, metavar="N", help="guests to measure (3)")
+    parser.add_argument("name", nargs="?", default="all", help="guest, clones or suite (default: all)")
+    parser.add_argument("-n", "--rounds", type=int, default=3, metavar="N", help="how often (3)")
     parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="accelerator (auto)")
     parser.add_argument("--kernel", default="default", metavar="NAME|TREE", help="kernel of the guests")
     parser.add_argument("--json", metavar="F", help="write the rows to F, - for standard output")
@@ -42,14 +44,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def main(args: argparse.Namespace) -> ExitCode:
     """Run the benchmarks that ``args.name`` names and print their rows."""
+    from testbed.bench.clones import bench_clones
     from testbed.bench.guest import bench_guest
+    from testbed.bench.suite import bench_suite
     from testbed.cli.interrupt import interrupts_once
     from testbed.guest.accel import probe_accel
     from testbed.provision.progress import start_reporter
     from testbed.provision.setup import setup
     from testbed.verdict.terminal import build_console
 
-    benchmarks = {"guest": bench_guest}
+    benchmarks = {"guest": bench_guest, "clones": bench_clones, "suite": bench_suite}
     if args.name not in ("all", *benchmarks):
         raise UsageError(f"benchmark '{args.name}' is not known", hint=f"one of: {', '.join(benchmarks)}")
     if args.rounds < 1:

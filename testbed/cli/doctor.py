@@ -22,6 +22,7 @@ examples:
 """
 _DISK_BYTES = 3 << 30
 _MEMORY_BYTES = 1 << 30
+_SLOW = 3.0
 _OLDEST_PYTHON = (3, 11)
 Level = Literal["ok", "note", "bad"]
 
@@ -156,6 +157,8 @@ def check_setup() -> Iterator[Line]:
     from testbed.provision.lock import find_lock
     from testbed.provision.qemu import find_user_qemu, probe_user_qemu
     from testbed.provision.toolbox import find_toolbox
+    from testbed.schedule.calibration import probe_scale
+    from testbed.schedule.capacity import count_cores
 
     root = find_cache_root()
     try:
@@ -178,6 +181,9 @@ def check_setup() -> Iterator[Line]:
     yield Line(level="ok", what="qemu", found=f"{version} ({qemu.origin})")
     yield Line(level="ok", what="kernel", found=f"{kernel.release} ({kernel.name})")
     accel = probe_accel("auto", qemu=qemu, cache=root)
+    scale = probe_scale(qemu, accel, root, jobs=count_cores())
+    budgets = f"budgets of scenarios x {scale.factor:g}: {scale.reason}"
+    yield Line(level="ok" if scale.factor < _SLOW else "note", what="speed", found=budgets)
     found = "works: a test guest ran" if accel.name == "kvm" else f"guests run by TCG: {accel.reason}"
     yield Line(level="ok" if accel.name == "kvm" else "note", what="kvm", found=found)
 
