@@ -213,6 +213,27 @@ def test_hang_up_before_the_greeting(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("greeting", ["", '{"QMP": {"version": {}, "capabilities": []}}\n'])
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.05, 0.3])
+def test_a_greeting_that_is_given_up_is_a_deadline(tmp_path: Path, greeting: str, seconds: float) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(greeting.encode())
+    with (
+        ours,
+        theirs,
+        pytest.raises(DeadlineExceeded),
+        start_qmp(
+            ours,
+            log=tmp_path / "log",
+            liveness=Liveness(lambda _: None),
+            deadline=Deadline.after(seconds, "QMP"),
+            on_event=lambda _: None,
+            on_close=lambda: None,
+        ),
+    ):
+        pass
+
+
 @pytest.mark.parametrize(
     ("match", "fits"),
     [
