@@ -34,5 +34,6 @@ def interrupts_once() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not seen:  # else the program ends now, and a second Ctrl-C must not spoil its exit code
+            for number, handler in before.items():
+                signal.signal(number, handler)
