@@ -57,6 +57,8 @@ class Surroundings:
     """Where its sockets and keys go."""
     liveness: Liveness
     watcher: Watcher
+    processes: list[Process] = field(default_factory=list)
+    """Gets QEMU's process as soon as there is one: what comes next can fail."""
 
 
 @contextmanager
@@ -96,6 +98,7 @@ def start_machine(
                 grace=_GRACE,
             )
         )
+        around.processes.append(process)
         qmp.close()
         ready.close()
         lab.events.emit("guest_started", guest=plan.name, pid=process.pid)

@@ -165,9 +165,10 @@ def _session(plan: GuestPlan, lab: Lab, base: Base | None) -> Iterator[Guest]:
         private = stack.enter_context(private_folder(lab.folder))
         watcher = stack.enter_context(start_watcher(liveness, lab.folder / "console.log"))
         host = stack.enter_context(_devices(plan, lab, private, liveness, watcher))
-        machine = stack.enter_context(_machine(plan, lab, base, Surroundings(private, liveness, watcher)))
+        processes += [host.process] if host else []
+        around = Surroundings(private, liveness, watcher, processes)
+        machine = stack.enter_context(_machine(plan, lab, base, around))
         reporter.enabled = True
-        processes += [machine.process, *([host.process] if host else [])]
         slots = Slots({device.name: device for device in plan.devices}, machine.qmp, host)
         with furnish(plan, lab, machine, slots) as finish:
             guest = Guest(plan, lab, machine, stack.enter_context(_connect(lab, machine)), host, slots)
