@@ -31,6 +31,8 @@ PM_AT: Final = 0x40
 EXPRESS_AT: Final = 0x48
 MSIX_AT: Final = 0x84
 MSI_AT: Final = 0x90
+VENDOR_AT: Final = 0xA0
+CAP_VENDOR: Final = 0x09
 DEVCTL_FLR: Final = 0x8000
 MSIX_ENTRY: Final = 16
 MAX_VECTORS: Final = 2048
@@ -104,7 +106,27 @@ class PciConfig:
         self._build_header(identity, interrupt_pin)
         self._build_bars()
         self._build_capabilities()
+        self._vendor_end = VENDOR_AT
         self._reset_image = bytes(self.data)
+
+    def add_vendor_capability(self, body: bytes, writable: bytes = b"") -> int:
+        """Put a vendor-specific capability in front of the others; where it lies.
+
+        `body` follows the bytes for id, next and length; `writable` masks the bits of it that the guest can
+        write. Raise ConfigError when there is no room. Only while no client is connected.
+        """
+        at, length = self._vendor_end, 3 + len(body)
+        if at + length > 0x100:
+            raise ConfigError("no room is left for another vendor capability")
+        self._put(at, CAP_VENDOR, 1)
+        self._put(at + 1, self.data[CAP_POINTER], 1)
+        self._put(at + 2, length, 1)
+        self.data[at + 3 : at + length] = body
+        self._writable[at + 3 : at + 3 + len(writable)] = writable
+        self._put(CAP_POINTER, at, 1)
+        self._vendor_end = at + (length + 3 & ~3)
+        self._reset_image = bytes(self.data)
+        return at
 
     @property
     def bus_master(self) -> bool:
