@@ -185,7 +185,7 @@ def _plain_module(kernel: Kernel, name: str) -> Path:
     stem = _module_index(kernel.modules_dir).get(name)
     if stem is None:
         close = difflib.get_close_matches(name, _module_index(kernel.modules_dir), n=1)
-        hint = f"did you mean '{close[0]}'?" if close else "testbed list kernels"
+        hint = f"did you mean '{close[0]}'?" if close else "testbed list modules"
         raise ProvisionError(f"kernel '{kernel.release}' has no module '{name}'", hint=hint)
     if stem.exists():
         return stem

@@ -71,6 +71,12 @@ def test_unknown_module_suggests_a_known_one(kernel: Kernel) -> None:
     assert "gpu_sched" in str(caught.value)
 
 
+def test_a_module_that_is_like_none_points_to_ours(kernel: Kernel) -> None:
+    with pytest.raises(ProvisionError, match="has no module './bla.c'") as caught:
+        module_closure(kernel, ["./bla.c"])
+    assert caught.value.hint == "testbed list modules"
+
+
 def test_modules_of_an_unpacked_tree_are_taken_in_place(kernel: Kernel) -> None:
     plain = kernel.modules_dir / "drm.ko"
     plain.write_bytes(b"\0depends=\0")
