@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml | host
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --editable '.[dev]'
 	@touch $@
 
-setup: $(STAMP)  ## Make toolbox, kernel, guest image (again: at once)
+setup: $(STAMP)  ## Make toolbox, kernel, guest image, modules (again: at once)
 	@$(BIN)/testbed setup
 
 run: $(STAMP)  ## Set up everything and run the smoke scenarios

@@ -160,6 +160,7 @@ def test_plain_view_prints_a_line_for_each_thing() -> None:
     def show(console: Console) -> None:
         view = PlainView(console, 2, at_once=False)
         view.begin(0, "smoke/boot")
+        view.see(0, {"event": "building", "what": "module tbgpu"})
         view.see(0, {"event": "guest_ready", "guest": "vm", "seconds": 4.4})
         view.see(0, {"event": "step_started", "index": "1", "name": "run x"})
         view.see(
@@ -173,6 +174,7 @@ def test_plain_view_prints_a_line_for_each_thing() -> None:
 
     assert text_of(show).splitlines() == [
         "[1/2] smoke/boot",
+        "    building module tbgpu ...",
         "    guest vm is up (4.4 s)",
         "    FAIL 1 run x (0.1 s): exit status 1",
         "    guest vm panicked: Fatal",
@@ -186,12 +188,16 @@ def test_live_view_shows_the_case_and_then_its_verdict() -> None:
     with start_view(console, 2) as view:
         assert isinstance(view, LiveView)
         view.begin(0, "smoke/boot")
+        view.see(0, {"event": "building", "what": "module tbgpu"})
+        with console.capture() as building:
+            console.print(view)
         view.see(0, {"event": "guest_started", "guest": "vm"})
         view.see(0, {"event": "guest_ready", "guest": "vm", "seconds": 4.4})
         view.see(0, {"event": "step_started", "index": "1", "name": "run x"})
         with console.capture() as capture:
             console.print(view)
         view.end(0, ALL[0])
+    assert "building module tbgpu ..." in building.get()
     assert "[1/2] smoke/boot" in capture.get()
     assert "1 run x" in capture.get()
     assert "vm: up in 4.4 s" in capture.get()
