@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the verb to the program's parser."""
     parser = subparsers.add_parser(
         "clean",
-        help="remove what dead runs left; --runs, --bases and --cache remove old runs, base snapshots, the cache",
+        help="remove what dead runs left; on request old runs, base snapshots, the cache",
     )
     parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be removed")
     parser.add_argument(

@@ -67,7 +67,7 @@ def start_clone(plan: GuestPlan, lab: Lab, around: Surroundings, base: Base) -> 
             adopt(machine, base, lab.provisioned.kernel.release, deadline)
         except IdentityError:
             raise
-        except (LabError, QmpError, GuestPanicked) as error:
+        except (LabError, GuestPanicked) as error:
             if lab.stop.reason is not None:
                 raise
             last = f" ({error.hint.splitlines()[-1]})" if error.hint else ""
@@ -144,11 +144,15 @@ def build_mac(identity: Identity) -> str:
 
 
 def _migrate(qmp: Qmp, command: str, args: dict[str, Any], deadline: Deadline) -> None:
-    qmp.execute("migrate-set-capabilities", {"capabilities": _CAPABILITIES}, deadline=deadline)
-    qmp.execute("migrate-set-parameters", _PARAMETERS, deadline=deadline)
-    since = qmp.position
-    qmp.execute(command, args, deadline=deadline)
+    verb = "save" if command == "migrate" else "restore"
+    try:
+        qmp.execute("migrate-set-capabilities", {"capabilities": _CAPABILITIES}, deadline=deadline)
+        qmp.execute("migrate-set-parameters", _PARAMETERS, deadline=deadline)
+        since = qmp.position
+        qmp.execute(command, args, deadline=deadline)
+    except QmpError as error:
+        raise LabError(f"QEMU could not {verb} the guest: {error.desc}") from error
     event = qmp.wait_event("MIGRATION", _ENDED, deadline=deadline, since=since)
     if event.data["status"] != "completed":
         reason = qmp.execute("query-migrate", deadline=deadline).get("error-desc", "no reason given")
-        raise LabError(f"QEMU could not {'save' if command == 'migrate' else 'restore'} the guest: {reason}")
+        raise LabError(f"QEMU could not {verb} the guest: {reason}")
