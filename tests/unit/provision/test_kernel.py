@@ -72,7 +72,7 @@ def test_unknown_module_suggests_a_known_one(kernel: Kernel) -> None:
 
 
 def test_a_module_that_is_like_none_points_to_ours(kernel: Kernel) -> None:
-    with pytest.raises(ProvisionError, match="has no module './bla.c'") as caught:
+    with pytest.raises(ProvisionError, match=r"has no module '\./bla\.c'") as caught:
         module_closure(kernel, ["./bla.c"])
     assert caught.value.hint == "testbed list modules"
 
