@@ -79,7 +79,7 @@ def test_a_request_that_waits_does_not_hold_up_others(host: DeviceHost) -> None:
     ends: list[str] = []
 
     def wait() -> None:
-        args = {"counter": "doorbells", "at_least": 1, "timeout": 0.3}
+        args = {"counter": "doorbells", "at_least": 1, "timeout": 1.5}
         with pytest.raises(ScenarioFault) as caught:
             host.request("t0", "wait", args, deadline=soon())
         ends.append(caught.value.message)
