@@ -104,12 +104,15 @@ def parse_log(text: str) -> Iterator[LogLine]:
             yield LogLine(number, None, "", line)
 
 
-def find_splats(text: str) -> list[Splat]:
-    """Return the splats in a log, in order. One cause is one splat: an oops takes its panic with it."""
+def find_splats(log: str | Iterable[LogLine]) -> list[Splat]:
+    """Return the splats in a log (its text, or what `parse_log` made of it), in order.
+
+    One cause is one splat: an oops takes its panic with it.
+    """
     found: list[_Open] = []
     current: dict[str, _Open] = {}
     before: dict[str, list[LogLine]] = {}
-    for line in parse_log(text):
+    for line in _lines(log):
         if line.from_user:
             continue
         opened = current.get(line.caller)
@@ -130,9 +133,13 @@ def find_splats(text: str) -> list[Splat]:
     return [_finish(item) for item in found]
 
 
-def user_messages(text: str) -> frozenset[str]:
+def user_messages(log: str | Iterable[LogLine]) -> frozenset[str]:
     """Return what programs wrote to /dev/kmsg: on the console it looks like the kernel's own words."""
-    return frozenset(line.text for line in parse_log(text) if line.from_user)
+    return frozenset(line.text for line in _lines(log) if line.from_user)
+
+
+def _lines(log: str | Iterable[LogLine]) -> Iterable[LogLine]:
+    return parse_log(log) if isinstance(log, str) else log
 
 
 def _absorb(trigger: Trigger, line: LogLine, opened: _Open | None, found: list[_Open]) -> bool:

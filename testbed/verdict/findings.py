@@ -52,7 +52,8 @@ class GuestLogs:
 def load_logs(folder: Path, guest: str) -> GuestLogs:
     """Read the logs of ``guest`` in the run folder ``folder``; a log that is not there says nothing."""
     raw_kmsg, raw_console = (_read(folder / guest / name) for name in _LOGS)
-    kmsg, console = (raw.decode("utf-8", "replace") for raw in (raw_kmsg, raw_console))
+    text = raw_kmsg.decode("utf-8", "replace")
+    kmsg, console = list(parse_log(text)), list(parse_log(raw_console.decode("utf-8", "replace")))
     from_users = user_messages(kmsg)
     in_kmsg = [Finding(splat=splat, pointer=_pointer(guest, _LOGS[0], splat)) for splat in find_splats(kmsg)]
     seen = {splat.message for splat in (finding.splat for finding in in_kmsg)} | from_users
@@ -63,8 +64,8 @@ def load_logs(folder: Path, guest: str) -> GuestLogs:
     return GuestLogs(
         guest=guest,
         findings=tuple(_add_panics(in_kmsg, in_console)) + tuple(only_console),
-        lines=tuple(line.text for text in (kmsg, console) for line in parse_log(text)),
-        gaps=tuple(find_gaps(kmsg)),
+        lines=tuple(line.text for line in (*kmsg, *console)),
+        gaps=tuple(find_gaps(text)),
         kmsg_size=len(raw_kmsg),
     )
 
