@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 
 from testbed.deadline import Stop
+from testbed.errors import TestbedError
 
 INTERRUPTED = "interrupted"
 
@@ -14,7 +17,8 @@ def run_calmly(work: Callable[[], None], stop: Stop) -> None:
     """Call ``work`` in a thread of its own and wait for it; raises what it raises.
 
     Python delivers signals to the main thread, at any instruction; so that one does only the waiting. On
-    Ctrl-C ``stop`` is set, ``work`` is waited for all the same, and KeyboardInterrupt goes on.
+    Ctrl-C ``stop`` is set, ``work`` is waited for all the same, and KeyboardInterrupt goes on; what ``work``
+    raised is printed then.
     """
     done = threading.Event()
     errors: list[BaseException] = []
@@ -33,6 +37,15 @@ def run_calmly(work: Callable[[], None], stop: Stop) -> None:
     except KeyboardInterrupt:
         stop.set(INTERRUPTED)
         done.wait()
+        for error in errors:
+            _tell(error)
         raise
     if errors:
         raise errors[0]
+
+
+def _tell(error: BaseException) -> None:
+    if isinstance(error, TestbedError):
+        sys.stderr.write(f"testbed: {error}\n")
+    else:
+        traceback.print_exception(error)

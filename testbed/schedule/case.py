@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from testbed.deadline import Stop
-from testbed.errors import LabError
+from testbed.errors import LabError, TestbedError
 from testbed.evidence.events import EventLog, Subscriber
 from testbed.evidence.run import RunFolder, create_run_folder
 from testbed.outcome import Status
 from testbed.schedule.task import Task
-from testbed.steps.runner import Bench, run_case
+from testbed.steps.runner import Bench, describe_bug, run_case
 from testbed.verdict.judge import judge_run
 from testbed.verdict.model import Verdict, save_verdict, with_reason
 
@@ -26,9 +26,12 @@ def run_one(
     stop: Stop,
     started: Callable[[RunFolder], None] | None = None,
 ) -> Verdict:
-    """Run one case and judge it. Raises `UsageError` and `LabError` when there can be no run folder."""
+    """Run one case and judge it, whatever is raised meanwhile.
+
+    Raises `UsageError` and `LabError` when there can be no run folder.
+    """
     folders: list[RunFolder] = []
-    trouble: LabError | None = None
+    trouble: Exception | None = None
 
     def keep(folder: RunFolder) -> None:
         folders.append(folder)
@@ -37,21 +40,25 @@ def run_one(
 
     try:
         run_case(task.plan, bench, scenario_text=task.text, subscribers=(see,), stop=stop, started=keep)
-    except LabError as error:
+    except Exception as error:  # the edge of a case: a bug must not take its verdict, or the others', along
         if not folders:
             raise
         trouble = error
     return replace(judge_and_save(folders[0], trouble), name=task.plan.name)
 
 
-def judge_and_save(folder: RunFolder, trouble: LabError | None) -> Verdict:
-    """Judge a run folder and save the verdict; ``trouble`` is what could not be written into it."""
+def judge_and_save(folder: RunFolder, trouble: Exception | None) -> Verdict:
+    """Judge a run folder and save the verdict; ``trouble`` is what may not have been written into it."""
     verdict = judge_run(folder)
     if trouble is not None:
-        return with_reason(verdict, Status.MISS, str(trouble))
+        text = str(trouble) if isinstance(trouble, TestbedError) else describe_bug(trouble)
+        if not any(reason.text.startswith(text) for reason in verdict.reasons):
+            verdict = with_reason(verdict, Status.MISS, text)
     try:
         save_verdict(verdict, folder.verdict)
     except OSError as error:
+        if trouble is not None:
+            return verdict
         text = f"verdict.json cannot be written: {error.strerror}"
         return with_reason(verdict, Status.MISS, text, last=True)
     return verdict

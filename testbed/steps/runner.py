@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ def run_case(
 
 @contextlib.contextmanager
 def _errors_become_events(events: EventLog) -> Iterator[None]:
-    """Write down what ended the case early; only Ctrl-C goes further."""
+    """Write down what ended the case early; only Ctrl-C and bugs go further."""
     try:
         yield
     except GuestPanicked as error:
@@ -104,6 +105,15 @@ def _errors_become_events(events: EventLog) -> Iterator[None]:
     except KeyboardInterrupt:
         events.emit("error", status=Status.MISS.value, message="interrupted", hint=None)
         raise
+    except Exception as error:  # the edge of a case: a bug is in the evidence before it goes on
+        trace = "".join(traceback.format_exception(error))
+        events.emit("error", status=Status.MISS.value, message=describe_bug(error), hint=trace.rstrip())
+        raise
+
+
+def describe_bug(error: Exception) -> str:
+    """Return in a sentence what was raised that never should be."""
+    return f"a bug in testbed ended the case: {type(error).__name__}: {error}"
 
 
 def _note(events: EventLog, status: Status, error: TestbedError) -> None:

@@ -15,15 +15,19 @@ from case_maker import RELEASE, Record, make_task, make_verdict
 
 from testbed.deadline import Stop
 from testbed.errors import LabError
+from testbed.evidence.run import RunFolder, open_run_folder
 from testbed.guest.accel import Accel
 from testbed.outcome import Status
 from testbed.provision.model import Image, Kernel, Provisioned, Qemu, Toolbox
 from testbed.schedule import local
 from testbed.schedule.capacity import Capacity, measure_case
+from testbed.schedule.case import run_one
 from testbed.schedule.durations import Durations, build_key
 from testbed.schedule.local import LocalEngine
 from testbed.schedule.task import Task
+from testbed.steps import runner
 from testbed.steps.runner import Bench
+from testbed.verdict.judge import judge_run
 from testbed.verdict.model import Verdict
 
 NEED = measure_case(make_task(0).plan).memory_mib
@@ -202,3 +206,40 @@ def test_ctrl_c_ends_every_case_before_it_goes_on(hall: Hall) -> None:
     assert hall.stop.reason == "interrupted"
     assert not hall.inside
     assert {verdict.status for verdict in hall.record.verdicts.values()} == {Status.MISS}
+
+
+def test_what_was_raised_is_told_although_ctrl_c_came(hall: Hall, capsys: pytest.CaptureFixture[str]) -> None:
+    def body(task: Task, stop: Stop) -> Verdict:
+        until_stopped(task, stop)
+        raise OSError("the wire is cut")
+
+    hall.body = body
+    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        hall.run([make_task(0)])
+    assert "OSError: the wire is cut" in capsys.readouterr().err
+
+
+def test_a_bug_in_a_case_leaves_its_verdict(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object) -> None:
+        raise AssertionError("never")
+
+    monkeypatch.setattr(runner, "prepare_assets", broken)
+    verdict = run_one(make_task(0), bench, see=lambda event: None, stop=Stop())
+    assert verdict.status is Status.MISS
+    assert verdict.reason.startswith("a bug in testbed ended the case: AssertionError: never\nTraceback")
+    folder = open_run_folder(bench.out / "latest")
+    assert folder.verdict.is_file()
+    assert judge_run(folder).reasons == verdict.reasons
+
+
+def test_a_bug_outside_the_evidence_leaves_a_verdict_too(bench: Bench) -> None:
+    def started(folder: RunFolder) -> None:
+        raise ValueError("no screen")
+
+    verdict = run_one(make_task(0), bench, see=lambda event: None, stop=Stop(), started=started)
+    assert verdict.status is Status.MISS
+    assert "a bug in testbed ended the case: ValueError: no screen" in [
+        reason.text for reason in verdict.reasons
+    ]
+    assert (Path(verdict.run_dir) / "verdict.json").is_file()
