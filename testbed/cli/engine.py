@@ -73,6 +73,8 @@ def start_place(args: argparse.Namespace, console: Console) -> Iterator[Place]:
     if args.engine == "local":
         yield _start_local(args, console)
         return
+    if args.jobs or args.memory:
+        raise UsageError("-j and --memory are said to each worker", hint="testbed worker -j N --memory SIZE")
     get_dask()
     from testbed.plan.host import Host
     from testbed.provision.cache import find_cache_root

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.cli.engine import add_capacity_options, add_engine_options, parse_count
-from testbed.errors import ScenarioError
+from testbed.errors import LabError, ScenarioError
 from testbed.outcome import ExitCode, exit_code
 from testbed.verdict.reports import STDOUT, add_report_options, get_targets, write_reports
 
@@ -86,19 +86,19 @@ def main(args: argparse.Namespace) -> ExitCode:
         console.print("no case matches: nothing was run")
         return ExitCode.NOTHING_RAN
     verdicts: list[Verdict] = []
-    interrupted = False
+    ended: KeyboardInterrupt | LabError | None = None
     began = time.monotonic()
     with interrupts_once():
         try:
             run_all(args, scenarios, options, console, verdicts)
-        except KeyboardInterrupt:
-            interrupted = True
-    if verdicts or not interrupted:
+        except (KeyboardInterrupt, LabError) as error:
+            ended = error
+    if verdicts or ended is None:
         print_result(args, console, verdicts, time.monotonic() - began)
         write_reports(targets, verdicts)
         save_durations(find_cache_root(), verdicts)
-    if interrupted:
-        raise KeyboardInterrupt
+    if ended is not None:
+        raise ended
     return exit_code(verdict.status for verdict in verdicts)
 
 

@@ -6,8 +6,6 @@ These functions are called by Dask in a worker process that `testbed.schedule.wo
 from __future__ import annotations
 
 import json
-import secrets
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +21,7 @@ from testbed.deadline import Stop
 from testbed.errors import LabError, TestbedError
 from testbed.evidence.events import Event
 from testbed.evidence.run import RunFolder
-from testbed.guest import reaper
-from testbed.guest.custody import get_custody
+from testbed.guest.private import private_folder
 from testbed.plan.host import find_skip_reason
 from testbed.plan.model import CasePlan
 from testbed.schedule.parcel import pack_folder
@@ -159,11 +156,11 @@ def _run(order: Order, me: str, see: Any) -> Delivery:
         plan = plan.model_copy(update={"skip_reason": find_skip_reason(plan.requires, build_host(bench))})
     folders: list[RunFolder] = []
     trouble = None
-    with _scratch_folder() as out:
+    with private_folder(Path("remote") / plan.name) as private:
         try:
             run_case(
                 plan,
-                _with_out(bench, out),
+                _with_out(bench, private / "runs"),
                 scenario_text=order.text,
                 subscribers=(see,),
                 stop=stop,
@@ -182,15 +179,3 @@ def _with_out(bench: Bench, out: Path) -> Bench:
     return Bench(
         provisioned=bench.provisioned, accel=bench.accel, out=out, scale=bench.scale, cold=bench.cold
     )
-
-
-@contextmanager
-def _scratch_folder() -> Iterator[Path]:
-    """Yield a folder that is removed even if this worker is killed."""
-    path = Path(tempfile.gettempdir()) / f"{reaper.PRIVATE_PREFIX}{secrets.token_hex(8)}"
-    with get_custody().hold_folder(path):
-        path.mkdir(mode=0o700)
-        try:
-            yield path
-        finally:
-            reaper.remove_folder(str(path))

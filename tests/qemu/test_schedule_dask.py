@@ -62,7 +62,7 @@ class Farm:
             *("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"),
             *("--no-dashboard", "--scheduler-file", str(place)),
         )
-        wait_until(place.exists, 30)
+        wait_until(lambda: place.exists() and place.read_text().rstrip().endswith("}"), 30)
         self.address = json.loads(place.read_text())["address"]
 
     def start_worker(self, *options: str) -> subprocess.Popen[bytes]:
@@ -77,6 +77,11 @@ class Farm:
             *("testbed", "run", str(scenario), "--engine", "dask", "--scheduler", self.address),
             *("--json", str(self.folder / "report.json"), *options),
         )
+
+    def finished(self, run: subprocess.Popen[bytes]) -> list[str]:
+        """Names of the cases that have their verdict."""
+        lines = self.log_of(run).splitlines()
+        return [line.split()[1] for line in lines if line.startswith("    PASS case")]
 
     def report(self) -> list[dict[str, Any]]:
         cases: list[dict[str, Any]] = json.loads((self.folder / "report.json").read_text())["cases"]
@@ -180,6 +185,18 @@ def test_a_case_that_fits_no_worker_is_a_miss(farm: Farm) -> None:
     (case,) = farm.report()
     assert case["status"] == "MISS"
     assert "and the largest worker has" in case["reasons"][0]["text"]
+
+
+def test_a_scheduler_that_dies_ends_the_run_with_what_there_is(farm: Farm) -> None:
+    worker = farm.start_worker()
+    run = farm.start_run("sleep 3", "--repeat", "3")
+    wait_until(lambda: "case" in farm.finished(run), 90)
+    kill(farm.processes[0])
+    assert run.wait(60) == 2
+    assert "testbed: the connection to the Dask scheduler is lost" in farm.log_of(run)
+    assert farm.report()[0]["status"] == "PASS"
+    assert worker.wait(60) is not None
+    assert not has_guest(worker)
 
 
 def test_no_scheduler_is_one_clear_line(farm: Farm) -> None:

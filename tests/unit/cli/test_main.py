@@ -30,6 +30,17 @@ GOOD = "schema: 1\nabout: Does it work?\nsteps:\n  - run: 'true'\n"
         (["fly"], "testbed: argument VERB: invalid choice: 'fly'"),
         (["run", "-j", "0"], "testbed: '0' is not a number of at least 1\n"),
         (["run", "--repeat", "x"], "testbed: 'x' is not a number of at least 1\n"),
+        (["run", "--memory", "much"], "testbed: 'much' is not a size of memory\n"),
+        (
+            ["run", "scenarios", "--engine", "dask"],
+            "testbed: --engine dask and --scheduler belong together\n",
+        ),
+        (["run", "scenarios", "--scheduler", "tcp://x:1"], "testbed: --engine dask and --scheduler belong"),
+        (
+            ["run", "scenarios", "--engine", "dask", "--scheduler", "tcp://x:1", "-j", "2"],
+            "testbed: -j and --memory are said to each worker\n",
+        ),
+        (["worker"], "testbed: the following arguments are required: --scheduler\n"),
         (["run", "--accel", "xen"], "testbed: argument --accel: invalid choice: 'xen'"),
         (["run", "/none.yaml"], "testbed: '/none.yaml' is not there\n"),
         (["run", "--json", "/none/x"], "testbed: --json '/none/x' cannot be written: there is no folder"),
