@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from testbed.cli import build_parser
+from testbed.cli.interrupt import ignore_interrupts
 from testbed.errors import GuestPanicked, ScenarioError, TestbedError, UsageError
 from testbed.outcome import ExitCode
 
@@ -21,6 +22,7 @@ def main(argv: Sequence[str]) -> ExitCode:
     except TestbedError as error:
         return _tell(error)
     except KeyboardInterrupt:
+        ignore_interrupts()
         sys.stderr.write("testbed: interrupted\n")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:

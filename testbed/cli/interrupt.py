@@ -12,6 +12,16 @@ from types import FrameType
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def ignore_interrupts() -> None:
+    """From here on the program ends by itself, with its own exit code.
+
+    Python gives the signals their default action back while it shuts down, and that kills; what is ignored
+    stays ignored (CPython, Modules/signalmodule.c, _PySignal_Fini).
+    """
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def interrupts_once() -> Iterator[None]:
     """Inside, the first of SIGINT, SIGTERM and SIGHUP raises KeyboardInterrupt; later ones only say why not.
