@@ -160,9 +160,11 @@ class Transport:
         self._feature_selects = [0, 0]
         self._config_vector = NO_VECTOR
 
-    def end_queue_reset(self, number: int) -> None:
-        """A reset that was held back is admitted."""
-        self.slots[number] = Slot(self._max_size)
+    def end_queue_resets(self) -> None:
+        """Resets that were held back are admitted."""
+        for number, slot in enumerate(self.slots):
+            if slot.resetting:
+                self.slots[number] = Slot(self._max_size)
 
     def read(self, offset: int, size: int) -> int:
         """A guest's load inside the BAR."""
@@ -317,7 +319,7 @@ class Transport:
         slot.resetting = True
         slot.queue.stop()
         if self._backend.queue_gone(slot.queue):
-            self.end_queue_reset(self._select)
+            self.slots[self._select] = Slot(self._max_size)
 
 
 class TransportWindow(RegisterFile):

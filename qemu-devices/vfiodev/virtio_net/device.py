@@ -5,14 +5,17 @@ from typing import Final
 
 from vfiodev.device import Context, Description, ResetKind
 from vfiodev.errors import DmaError, StoppedError
+from vfiodev.faults import Args, Knob
 from vfiodev.virtio.device import BARS, VirtioDevice, build_identity, build_msix
 from vfiodev.virtio.queue import QueueError, SplitQueue, gather, scatter
 from vfiodev.virtio.transport import Transport
 from vfiodev.virtio_net import spec
 from vfiodev.virtio_net.control import Control
+from vfiodev.virtio_net.faults import ANY, NetFaults, build_knobs
 from vfiodev.virtio_net.ledger import Ledger
 from vfiodev.virtio_net.packet import Frame
 from vfiodev.virtio_net.receive import Receiver
+from vfiodev.virtio_net.shaping import Shaper
 from vfiodev.virtio_net.spec import Params, parse_params
 from vfiodev.virtio_net.transmit import Transmitter
 from vfiodev.virtio_net.wire import Link, find_link
@@ -22,6 +25,8 @@ NET: Final = 1
 NET_CLASS: Final = 0x020000
 SUBSYSTEM: Final = 0x0041
 MAX_REQUEST: Final = 65536
+LATE_WRITE_SECONDS: Final = 0.005
+LATE_WRITE_BYTES: Final = 64
 
 
 class VirtioNet(VirtioDevice):
@@ -35,8 +40,10 @@ class VirtioNet(VirtioDevice):
         self._control = self._fresh_control(0)
         self._worker: Worker | None = None
         self._ledger = Ledger(self.stats, self.trace)
-        self._receiver = Receiver(self.bus, self.transport, Ledger(self.stats, self.trace))
+        self._net_faults = NetFaults(self._struck)
+        self._receiver = Receiver(self.bus, self.transport, Ledger(self.stats, self.trace), self._net_faults)
         self._transmitter = Transmitter(self.bus, self._ledger, self.settings.mtu)
+        self._shaper = Shaper(self._net_faults, self.random, self.stats.add, self._send)
 
     @classmethod
     def describe(cls, params: Mapping[str, object]) -> Description:
@@ -47,6 +54,7 @@ class VirtioNet(VirtioDevice):
             identity=build_identity(NET, NET_CLASS, SUBSYSTEM),
             bars=BARS,
             msix=build_msix(2 * made.pairs + 1),
+            knobs=build_knobs(made.pairs),
             counters=(
                 *per_pair,
                 *spec.DEVICE_COUNTERS,
@@ -65,6 +73,7 @@ class VirtioNet(VirtioDevice):
         """Every kind: queues end, a new worker starts; the port is plugged into its link."""
         super().reset(kind)
         self._worker = self.workers.start("net", self._run)
+        self.workers.start("wire", self._shaper.run)
         if self._link is not None and not self._link.plug(self):
             self.violation(f"link '{self.settings.link}' has two ports already")
             self._link = None
@@ -74,6 +83,34 @@ class VirtioNet(VirtioDevice):
         super().stop()
         if self._link is not None:
             self._link.unplug(self)
+
+    def fault_injected(self, knob: Knob, args: Args) -> None:
+        """Most strike when the data path asks."""
+        if knob.name == "needs_reset":
+            self.transport.break_down()
+            self._struck(knob.name, ANY)
+        elif knob.name == "link_down":
+            self._hold_link(down=True)
+        else:
+            self._net_faults.inject(knob, args)
+
+    def fault_cleared(self, knob: Knob, args: Args) -> None:
+        """Who waited for that goes on."""
+        self._net_faults.clear(knob, args)
+        if knob.name == "link_down":
+            self._hold_link(down=False)
+        elif knob.name == "hang_reset":
+            self.transport.end_queue_resets()
+        elif knob.name == "hang_tx":
+            self._kick()
+
+    def _hold_link(self, *, down: bool) -> None:
+        if self._link is not None:
+            self._link.hold_down(self, down=down)
+
+    def _struck(self, name: str, pair: int) -> None:
+        self.stats.add("faults_used")
+        self.trace.event("net_fault", fault=name, queue=pair)
 
     # What the transport calls (`transport.Backend`).
 
@@ -101,9 +138,32 @@ class VirtioNet(VirtioDevice):
 
     def queue_gone(self, queue: SplitQueue) -> bool:
         """The reset of one queue."""
+        pair = queue.number // 2
         self.stats.add("queue_resets")
-        self.trace.event("net_queue_reset", queue=queue.number, done=True)
-        return True
+        hung = queue.number != self._control_number() and self._net_faults.take("hang_reset", pair)
+        self.trace.event("net_queue_reset", queue=queue.number, done=not hung)
+        if self._is_receive(queue.number) and self._net_faults.take("write_after_reset", pair):
+            self.timers.after(LATE_WRITE_SECONDS, lambda: self._write_late(queue))
+        return not hung
+
+    def _write_late(self, queue: SplitQueue) -> None:
+        """The fault that the ledger is there for."""
+        try:
+            if not queue.available():
+                return
+            chain = queue.peek()
+            address, length = chain.writable[-1 if len(chain.writable) == 1 else 1]
+            data = b"\xa5" * min(LATE_WRITE_BYTES, length)
+            self.bus.write(address, memoryview(data))
+        except (QueueError, DmaError, IndexError) as error:
+            self.trace.event("net_drop", queue=queue.number // 2, frame=0, reason=str(error))
+            return
+        self.stats.add("after_stop", len(data))
+        self.stats.add(f"q{queue.number // 2}.after_stop", len(data))
+        self.violation(
+            f"queue {queue.number}, index {queue.next_used}: {len(data)} bytes written to {address:#x} after "
+            "the queue was stopped"
+        )
 
     def notified(self, number: int) -> None:
         """Work for the worker, unless it is a receive queue."""
@@ -125,11 +185,42 @@ class VirtioNet(VirtioDevice):
         """Frames from the peer, on the peer's thread."""
         if not self.transport.running:
             return
-        wanted, broken = self._receiver.deliver(frames, self._control)
-        for queue in wanted:
+        done = self._receiver.deliver(frames, self._control)
+        if done.late:
+            with self.lock:
+                for seconds, action in done.late:
+                    self.timers.after(seconds, action)
+        for message in done.violations:
+            self.violation(message)
+        for queue in done.wanted:
+            self._interrupt(queue)
+        if done.broken is not None:
+            self.driver_broke(*done.broken)
+
+    def _interrupt(self, queue: SplitQueue) -> None:
+        """The message of a receive queue, unless a fault has other plans."""
+        pair, faults = queue.number // 2, self._net_faults
+        if faults.take("lose_interrupt", pair):
+            return
+        delay = faults.take("delay_interrupt", pair)
+        if delay is not None:
+            with self.lock:
+                self.timers.after(float(delay["ms"]) / 1000, lambda: self._notify_if_usable(queue))
+            return
+        self.notify_driver(queue)
+        if faults.take("duplicate_interrupt", pair):
             self.notify_driver(queue)
-        if broken is not None:
-            self.driver_broke(*broken)
+
+    def _notify_if_usable(self, queue: SplitQueue) -> None:
+        if queue.usable:
+            self.notify_driver(queue)
+
+    def _send(self, frames: Sequence[Frame]) -> None:
+        if self._link is None or not self._link.send(self, frames):
+            for frame in frames:
+                self.stats.add("tx_drop")
+                self.stats.add(f"q{frame.pair}.tx_drop")
+                self.trace.event("net_drop", queue=frame.pair, frame=frame.number, reason="tx_drop")
 
     def carrier_changed(self) -> None:
         """The status field changed."""
@@ -177,7 +268,7 @@ class VirtioNet(VirtioDevice):
             control = self._control_number()
             for number in range(len(self.transport.slots)):
                 queue = self.transport.queue(number)
-                if queue is None or self._is_receive(number):
+                if queue is None or self._is_receive(number) or self._is_hung(number):
                     continue
                 if number == control:
                     busy |= self._commands(queue)
@@ -192,6 +283,9 @@ class VirtioNet(VirtioDevice):
         finally:
             self._ledger.flush()
         return busy
+
+    def _is_hung(self, number: int) -> bool:
+        return bool(number & 1) and self._net_faults.active("hang_tx", number // 2) is not None
 
     def _has_work(self, queue: SplitQueue) -> bool:
         """Whether buffers wait; if not, the driver is asked to notify of the next one."""
@@ -210,9 +304,8 @@ class VirtioNet(VirtioDevice):
         frames, interrupt = self._transmitter.fetch(queue, self.transport.features)
         if interrupt:
             self.notify_driver(queue)
-        if frames and (self._link is None or not self._link.send(self, frames)):
-            for frame in frames:
-                self._ledger.drop(frame.pair, frame.number, "tx_drop")
+        if frames:
+            self._shaper.transmit(frames)
         return True
 
     def _commands(self, queue: SplitQueue) -> bool:
