@@ -18,7 +18,7 @@ from rich.console import Console
 
 from testbed import __version__
 from testbed.deadline import Stop
-from testbed.errors import LabError, TestbedError
+from testbed.errors import TestbedError
 from testbed.evidence.events import Event
 from testbed.evidence.run import RunFolder
 from testbed.guest.private import private_folder
@@ -26,7 +26,7 @@ from testbed.plan.host import find_skip_reason
 from testbed.plan.model import CasePlan
 from testbed.schedule.parcel import pack_folder
 from testbed.schedule.prepare import build_host, prepare_bench
-from testbed.steps.runner import Bench, run_case
+from testbed.steps.runner import Bench, describe_bug, run_case
 
 MOST_LOSSES = 2
 """A case that took so many workers with it is not tried again."""
@@ -166,10 +166,10 @@ def _run(order: Order, me: str, see: Any) -> Delivery:
                 stop=stop,
                 started=folders.append,
             )
-        except LabError as error:
+        except Exception as error:  # the edge of a case: what it left behind goes home all the same
             if not folders:
                 raise
-            trouble = str(error)
+            trouble = str(error) if isinstance(error, TestbedError) else describe_bug(error)
         if _shop.leaving:
             raise Reschedule
         return Delivery(worker=me, parcel=pack_folder(folders[0].path), trouble=trouble)

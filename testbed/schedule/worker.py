@@ -7,14 +7,14 @@ import logging
 import os
 import signal
 import socket
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from distributed import Worker
 
 from testbed.errors import LabError
-from testbed.guest.custody import get_custody
+from testbed.guest.private import private_folder
 from testbed.schedule import remote
 from testbed.schedule.capacity import Capacity
 
@@ -47,19 +47,18 @@ def serve(address: str, offer: Offer, say: Callable[[str], None]) -> None:
 
     Raises `LabError` when there is no scheduler.
     """
-    get_custody().ensure_started()
     remote.open_shop(offer.name, offer.capacity.slots)
-    with tempfile.TemporaryDirectory(prefix="testbed-dask-") as folder:
+    with private_folder(Path("worker") / offer.name) as folder:
         asyncio.run(_serve(address, offer, folder, say))
 
 
-async def _serve(address: str, offer: Offer, folder: str, say: Callable[[str], None]) -> None:
+async def _serve(address: str, offer: Offer, folder: Path, say: Callable[[str], None]) -> None:
     worker = Worker(
         address,
         nthreads=offer.capacity.slots,
         resources=offer.resources(),
         name=offer.name,
-        local_directory=folder,
+        local_directory=str(folder),
         memory_limit=0,  # guests are accounted for by our own resource; Dask would count only this process
         death_timeout=_CONNECT_SECONDS,
         silence_logs=logging.WARNING,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from testbed.guest.census import find_processes
+from testbed.guest.census import find_folders, find_processes
 from testbed.guest.custody import RUNNER_VARIABLE
 from testbed.provision.model import Provisioned
 
@@ -134,6 +134,7 @@ def test_a_lost_workers_case_runs_again_elsewhere(farm: Farm) -> None:
     assert [case["status"] for case in cases] == ["PASS"] * 3
     assert all((Path(case["run_dir"]) / "vm" / "console.log").stat().st_size for case in cases)
     wait_until(lambda: not has_guest(first), 5)
+    wait_until(lambda: first.pid not in [tenant.pid for tenant in find_folders()], 5)
 
 
 def test_a_case_that_kills_two_workers_is_not_tried_a_third_time(farm: Farm) -> None:

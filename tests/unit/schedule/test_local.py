@@ -221,7 +221,7 @@ def test_what_was_raised_is_told_although_ctrl_c_came(hall: Hall, capsys: pytest
 
 
 def test_a_bug_in_a_case_leaves_its_verdict(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_args: object) -> None:
+    def broken(*_args: object, **_more: object) -> None:
         raise AssertionError("never")
 
     monkeypatch.setattr(runner, "prepare_assets", broken)
