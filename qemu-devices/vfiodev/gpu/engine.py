@@ -219,18 +219,17 @@ class Engine:
                 self._complete(completion)
             except CommandError as error:
                 self._stop(completion.slot, error)
-            self._ports.count(self.index, "commands")
             self._ports.trace("gpu_done", engine=self.index, index=completion.slot.index)
         self.state.retire(self._epoch, batch.head, len(batch.completions))
 
     def _complete(self, completion: Completion) -> None:
         command = completion.command
-        if command is None or not (command.fence or command.irq):
-            return
         with self.state.effect(self._epoch):
-            if command.fence:
+            # Before its fence is seen: who waited for that may ask for counters next.
+            self._ports.count(self.index, "commands")
+            if command is not None and command.fence:
                 self._write_fence(completion.slot, command.seq)
-            if command.irq and self._ports.flag_completion(self.index):
+            if command is not None and command.irq and self._ports.flag_completion(self.index):
                 self._interrupt()
 
     def _write_fence(self, slot: Slot, seq: int) -> None:
