@@ -13,11 +13,14 @@ from testbed.errors import GuestPanicked, ScenarioError, TestbedError, UsageErro
 from testbed.outcome import ExitCode
 
 
-def main(argv: Sequence[str]) -> ExitCode:
-    """Run the program with ``argv`` (its own name left out) and return its exit code."""
+def main(argv: Sequence[str]) -> int:
+    """Run the program with ``argv`` (its own name left out) and return its exit code, an `ExitCode`.
+
+    Only ``shell`` has others: those of the guest's shell.
+    """
     try:
         args = build_parser().parse_args(argv)
-        code: ExitCode = args.main(args)
+        code: int = args.main(args)
         sys.stdout.flush()
     except TestbedError as error:
         return _tell(error)

@@ -8,18 +8,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.errors import UsageError
-from testbed.outcome import ExitCode
+from testbed.outcome import exit_code
 
 if TYPE_CHECKING:
     from testbed.plan.model import CasePlan
-    from testbed.provision.model import Provisioned
+    from testbed.steps.base import StepContext
 
-_MEMORY_MIB, _CPUS = 512, 2
+_MEMORY_MIB, _CPUS, _SECONDS = 512, 2, 60
+_EPILOG = """\
+The scenario's modules are loaded and the guest tools are in the guest. The exit status is the shell's.
+
+examples:
+  testbed shell                                  a bare guest
+  testbed shell scenarios/fence/job-fence.yaml   with the GPU: tb-gpu info, tb-fence all
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the program's parser."""
-    parser = subparsers.add_parser("shell", help="open a shell in a fresh guest")
+    parser = subparsers.add_parser(
+        "shell",
+        help="open a shell in a fresh guest",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "scenario",
         metavar="SCENARIO",
@@ -36,39 +48,58 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(main=main)
 
 
-def main(args: argparse.Namespace) -> ExitCode:
-    """Boot, hand the terminal to the guest's shell, and end the guest with it."""
-    from testbed.evidence.events import EventLog
-    from testbed.evidence.run import create_run_folder
-    from testbed.guest.accel import probe_accel
-    from testbed.guest.lab import Lab
-    from testbed.guest.session import guest_session
-    from testbed.guest.terminal import run_shell
+def main(args: argparse.Namespace) -> int:
+    """Boot, load the modules, hand the terminal to the guest's shell, and end the guest with it.
 
-    case = _plan(args)
-    guests = {guest.name: guest for guest in case.guests}
-    name = args.guest or case.guests[0].name
-    if name not in guests:
-        raise UsageError(f"guest '{name}' is not in the scenario", hint=f"one of {', '.join(guests)}")
-    provisioned = _provide(args.kernel)
-    accel = probe_accel(args.accel, qemu=provisioned.qemu, cache=provisioned.cache)
-    folder = create_run_folder(args.out, "shell")
-    folder.plan.write_text(case.model_dump_json(indent=2), encoding="utf-8")
-    sys.stderr.write(f"booting {provisioned.kernel.release} under {accel.name} ({accel.reason})\n")
-    with EventLog(folder.events) as events:
-        lab = Lab(
-            provisioned=provisioned, accel=accel, folder=folder.guest(name), events=events, seed=case.seed
-        )
-        with guest_session(guests[name], lab) as guest:
-            for device in guests[name].devices:
-                where = guest.bdf(device.name) if device.plug == "start" else "not plugged in"
-                sys.stderr.write(f"device {device.name}: {where}\n")
-            sys.stderr.write(f"evidence in {folder.path}; the guest ends with its shell\n")
-            run_shell(guest)
-    return ExitCode.OK
+    Returns the shell's exit status, or what `testbed run` would when there is none.
+    """
+    from testbed.guest.terminal import require_terminal
+    from testbed.schedule.prepare import prepare_bench
+    from testbed.steps.runner import run_case
+    from testbed.verdict.judge import judge_run
+    from testbed.verdict.terminal import build_console, print_reasons
+
+    require_terminal()
+    case, text = _plan(args)
+    console = build_console(stderr=True)
+    bench = prepare_bench(console, kernel=args.kernel, accel=args.accel, out=args.out, jobs=1)
+    sys.stderr.write(
+        f"booting {bench.provisioned.kernel.release} under {bench.accel.name} ({bench.accel.reason})\n"
+    )
+    desk = _Desk()
+    folder = run_case(case, bench, scenario_text=text, body=desk.work)
+    if desk.exit is not None:
+        return desk.exit
+    verdict = judge_run(folder)
+    print_reasons(console, verdict)
+    return exit_code([verdict.status])
 
 
-def _plan(args: argparse.Namespace) -> CasePlan:
+class _Desk:
+    """Who sits in front of the guest, in place of steps."""
+
+    def __init__(self) -> None:
+        self.exit: int | None = None
+
+    def work(self, context: StepContext) -> None:
+        from testbed.guest.terminal import run_shell
+        from testbed.steps.runner import run_setup
+
+        plan = context.case.guests[0]
+        guest = context.guests[plan.name]
+        for result in run_setup(context):
+            sys.stderr.write(f"{result.detail}\n")
+        context.assets.push_tools(guest, context.deadline)
+        for device in plan.devices:
+            where = guest.bdf(device.name) if device.plug == "start" else "not plugged in"
+            sys.stderr.write(f"device {device.name}: {where}\n")
+        sys.stderr.write(f"evidence in {context.folder.path}; the guest ends with its shell\n")
+        self.exit = run_shell(guest)
+        context.events.emit("shell_finished", guest=plan.name, exit=self.exit)
+
+
+def _plan(args: argparse.Namespace) -> tuple[CasePlan, str]:
+    """Return what of the scenario's first case is there for a shell: one guest, and the modules."""
     from testbed.plan.build import build_cases
     from testbed.plan.host import Host
     from testbed.plan.model import CasePlan, GuestPlan, Options
@@ -76,7 +107,7 @@ def _plan(args: argparse.Namespace) -> CasePlan:
 
     if args.scenario is None:
         bare = GuestPlan(name="vm", memory_mib=_MEMORY_MIB, cpus=_CPUS)
-        return CasePlan(
+        case = CasePlan(
             name="shell",
             scenario="",
             about="A shell in a bare guest.",
@@ -85,17 +116,27 @@ def _plan(args: argparse.Namespace) -> CasePlan:
             accel=args.accel,
             guests=(bare,),
             steps=(),
-            timeout=0,
+            timeout=_SECONDS,
         )
+        return _choose(case, args.guest), ""
     options = Options(kernel=args.kernel, accel=args.accel)
-    return build_cases(load_scenario(args.scenario), host=Host(), options=options)[0]
+    scenario = load_scenario(args.scenario)
+    case = build_cases(scenario, host=Host(), options=options)[0]
+    changes = {
+        "name": "shell",
+        "steps": (),
+        "expected_warnings": tuple(
+            warning.model_copy(update={"optional": True}) for warning in case.expected_warnings
+        ),
+        "expect_verdict": None,
+        "skip_reason": None,
+    }
+    return _choose(case.model_copy(update=changes), args.guest), scenario.text
 
 
-def _provide(kernel: str) -> Provisioned:
-    from rich.console import Console
-
-    from testbed.provision.progress import start_reporter
-    from testbed.provision.setup import setup
-
-    with start_reporter(Console(stderr=True)) as reporter:
-        return setup(reporter, kernel=kernel)
+def _choose(case: CasePlan, name: str | None) -> CasePlan:
+    guests = {guest.name: guest for guest in case.guests}
+    wanted = name or case.guests[0].name
+    if wanted not in guests:
+        raise UsageError(f"guest '{wanted}' is not in the scenario", hint=f"one of {', '.join(guests)}")
+    return case.model_copy(update={"guests": (guests[wanted],)})

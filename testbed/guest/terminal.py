@@ -21,15 +21,22 @@ from testbed.guest.session import Guest
 
 _OPEN_SECONDS = 20.0
 _TICK = 0.25
+_STATUS_SECONDS = 2.0
+_NO_STATUS = 255
 
 
-def run_shell(guest: Guest) -> None:
-    """Connect our terminal to a login shell of the guest until that ends.
-
-    Raises `UsageError` without a terminal, `GuestPanicked` or `GuestDied` when the guest is lost.
-    """
+def require_terminal() -> None:
+    """Raise `UsageError` when there is no terminal to hand to a guest."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("'testbed shell' needs a terminal", hint="a scenario's 'run' step needs none")
+
+
+def run_shell(guest: Guest) -> int:
+    """Connect our terminal to a login shell of the guest until that ends; return its exit status.
+
+    255, as ssh has it, for a shell that ended without one. Raises `GuestPanicked` or `GuestDied` when the
+    guest is lost.
+    """
     channel = guest.ssh.open_session(Deadline.after(_OPEN_SECONDS, "a shell in the guest"))
     with contextlib.closing(channel):
         columns, lines = shutil.get_terminal_size()
@@ -37,6 +44,9 @@ def run_shell(guest: Guest) -> None:
         channel.invoke_shell()
         with _raw_terminal(), _following_size(channel):
             _copy(guest, channel)
+        channel.status_event.wait(_STATUS_SECONDS)
+        guest.check_alive()
+        return channel.exit_status if channel.exit_status >= 0 else _NO_STATUS
 
 
 def _copy(guest: Guest, channel: paramiko.Channel) -> None:
@@ -69,7 +79,7 @@ def _raw_terminal() -> Iterator[None]:
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
     try:
-        tty.setraw(fd)
+        tty.setraw(fd, termios.TCSADRAIN)  # what was typed ahead stays
         yield
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)

@@ -73,15 +73,18 @@ class Shelf:
         self.tools: Path | None = None
 
 
-def prepare_assets(case: CasePlan, lab: Provisioned, tell: Tell, shelf: Shelf | None = None) -> Assets:
+def prepare_assets(
+    case: CasePlan, lab: Provisioned, tell: Tell, shelf: Shelf | None = None, *, tools: bool = False
+) -> Assets:
     """Build what ``case`` needs, from the cache when it is there; ``tell`` gets the name of what is not.
 
+    ``tools``: the guest tools, whether its steps use them or not.
     Raises `ScenarioFault` with the compiler's output when a module does not compile, or is not known.
     """
     steps = list(walk_steps(case.steps))
     names = [use.name for use in case.modules]
     names += [step.module for step in steps if isinstance(step, ModuleStep)]
-    wants_tools = any(isinstance(step, (ToolStep, JobsStep)) for step in steps)
+    wants_tools = tools or any(isinstance(step, (ToolStep, JobsStep)) for step in steps)
     shelf = shelf or Shelf()
     with shelf.lock:
         for name in dict.fromkeys(names):

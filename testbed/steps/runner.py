@@ -27,8 +27,10 @@ from testbed.plan.model import CasePlan
 from testbed.provision.model import Provisioned
 from testbed.scenario.model import ModuleStep, StepBase
 from testbed.steps.assets import Shelf, prepare_assets
-from testbed.steps.base import StepContext
+from testbed.steps.base import StepContext, StepResult
 from testbed.steps.sequence import run_sequence
+
+Body = Callable[[StepContext], object]
 
 _MODULE_SECONDS = "30s"
 _SETUP = "0"  # index of what happens before step 1
@@ -58,10 +60,12 @@ def run_case(
     subscribers: tuple[Subscriber, ...] = (),
     stop: Stop | None = None,
     started: Callable[[RunFolder], None] | None = None,
+    body: Body | None = None,
 ) -> RunFolder:
     """Run one case and return its folder. Safe to call from several threads at once.
 
-    ``started`` gets the folder as soon as there is one. Raises `UsageError` when no folder can be made,
+    ``started`` gets the folder as soon as there is one. ``body`` is done, with the guest tools at hand, in
+    place of the case's modules and steps. Raises `UsageError` when no folder can be made,
     `LabError` when the disk is full, and KeyboardInterrupt, after the evidence is closed.
     """
     began = time.monotonic()
@@ -85,7 +89,7 @@ def run_case(
         try:
             with _errors_become_events(events):
                 if case.skip_reason is None:
-                    _run_live(case, bench, folder, events, stop or Stop())
+                    _run_live(case, bench, folder, events, stop or Stop(), body)
         finally:
             events.emit("case_finished", seconds=round(time.monotonic() - began, 3))
     return folder
@@ -123,10 +127,16 @@ def _note(events: EventLog, status: Status, error: TestbedError) -> None:
     events.emit("error", status=status.value, message=f"{place}{error.message}", hint=error.hint)
 
 
-def _run_live(case: CasePlan, bench: Bench, folder: RunFolder, events: EventLog, stop: Stop) -> None:
+def _run_live(
+    case: CasePlan, bench: Bench, folder: RunFolder, events: EventLog, stop: Stop, body: Body | None
+) -> None:
     began = time.monotonic()
     assets = prepare_assets(
-        case, bench.provisioned, lambda what: events.emit("building", what=what), bench.shelf
+        case,
+        bench.provisioned,
+        lambda what: events.emit("building", what=what),
+        bench.shelf,
+        tools=body is not None,
     )
     events.emit("prepared", seconds=round(time.monotonic() - began, 3))
     with ExitStack() as stack:
@@ -158,10 +168,19 @@ def _run_live(case: CasePlan, bench: Bench, folder: RunFolder, events: EventLog,
             run_children=run_sequence,
         )
         try:
-            if all(result.good for result in run_sequence(_setup_steps(case), context.for_child(_SETUP))):
-                run_sequence(case.steps, context)
+            (body or _run_steps)(context)
         finally:
             _sync_logs(guests, events, bench.scale)
+
+
+def _run_steps(context: StepContext) -> None:
+    if all(result.good for result in run_setup(context)):
+        run_sequence(context.case.steps, context)
+
+
+def run_setup(context: StepContext) -> list[StepResult]:
+    """Load the scenario's ``modules``; return how that went, up to the first that did not load."""
+    return run_sequence(_setup_steps(context.case), context.for_child(_SETUP))
 
 
 def _setup_steps(case: CasePlan) -> list[StepBase]:

@@ -357,3 +357,10 @@ def test_runs_that_were_recorded(tmp_path: Path, name: str, without_expectation:
     assert (verdict.status, verdict.reason) == (FAIL, without_expectation)
     folder.plan.write_text(json.dumps(plan | {"expect_verdict": {"status": "PASS"}}))
     assert judge_run(folder).status is FAIL
+
+
+def test_a_shell_is_done_and_not_cut_off(make_run: MakeRun) -> None:
+    start, ready, *_ = good_events()
+    events = [start, ready, {"event": "shell_finished", "guest": "vm", "exit": 7}, *good_events()[-3:]]
+    verdict = judge_run(make_run(events=events, plan={"steps": []}))
+    assert (verdict.status, verdict.reasons) == (Status.DONE, ())
