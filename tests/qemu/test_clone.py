@@ -64,13 +64,15 @@ def lab(stock: Provisioned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @contextmanager
-def start(folder: Path, provisioned: Provisioned, accel: Accel, **changes: Any) -> Iterator[Guest]:
+def start(
+    folder: Path, provisioned: Provisioned, accel: Accel, plan: GuestPlan = _PLAN, **changes: Any
+) -> Iterator[Guest]:
     folder.mkdir()
     with EventLog(folder / "events.jsonl") as events:
         lab = Lab(
             provisioned=provisioned, accel=accel, folder=folder / "vm", events=events, scale=4.0, **changes
         )
-        with guest_session(_PLAN, lab) as guest:
+        with guest_session(plan, lab) as guest:
             yield guest
 
 
@@ -151,6 +153,13 @@ def test_files_are_there_from_the_start_and_not_pushed_again(
         assert last["command"].startswith("cat ")
         guest.push({"/opt/empty": b"changed"}, deadline=soon())
         assert read(guest, "cat /opt/empty") == "changed"
+
+
+def test_a_large_guest_is_cloned_too(lab: Provisioned, accel: Accel, tmp_path: Path) -> None:
+    large = GuestPlan(name="vm", memory_mib=2048, cpus=1)
+    with start(tmp_path / "a", lab, accel, plan=large) as guest:
+        assert int(read(guest, "sed -n 's/MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo")) > 1_800_000
+    assert origin(tmp_path / "a") == "clone"
 
 
 def test_cold_boots(stock: Provisioned, accel: Accel, tmp_path: Path) -> None:
