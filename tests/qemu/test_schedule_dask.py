@@ -208,3 +208,12 @@ def test_no_scheduler_is_one_clear_line(farm: Farm) -> None:
     worker = farm.start("testbed", "worker", "--scheduler", farm.address)
     assert worker.wait(60) == 2
     assert "testbed: no Dask scheduler answers at tcp://127.0.0.1:9\n" in farm.log_of(worker)
+
+
+def test_a_case_that_needs_kvm_is_skipped_where_no_worker_has_it(farm: Farm) -> None:
+    farm.start_worker("--accel", "tcg")
+    run = farm.start_run("uname", "--accel", "kvm")
+    assert run.wait(60) == 4
+    (case,) = farm.report()
+    assert case["status"] == "SKIP"
+    assert case["reasons"][0]["text"] == "needs accelerator kvm, and no worker has it"
