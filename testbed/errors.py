@@ -7,6 +7,7 @@
      |    +-- ScenarioError      one or more problems with file:line:column
      +-- ScenarioFault           the scenario asked for something impossible at run time (ERROR)
      +-- GuestPanicked           the guest kernel panicked (FAIL unless the scenario expects it)
+     |    +-- GuestReset         its machine was reset from inside without a panic (likewise)
      +-- LabError                the lab broke: QEMU, device host, SSH, disk     (MISS)
           +-- ProvisionError     toolbox, kernel, image or module could not be made
           +-- LaunchError        a process did not start: exit status, argv, log tail
@@ -103,6 +104,16 @@ class GuestPanicked(TestbedError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"guest kernel panicked: {reason}")
         self.reason = reason
+
+
+class GuestReset(GuestPanicked):
+    """The guest was reset from inside, and its kernel said nothing (verdict FAIL unless expected)."""
+
+    def __init__(self) -> None:
+        super().__init__("reset")
+        self.message = self.reason = (
+            "the guest reset itself without a panic: a triple fault, or a reboot command"
+        )
 
 
 class DeadlineExceeded(LabError):

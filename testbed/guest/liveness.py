@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from testbed.deadline import Deadline
-from testbed.errors import GuestDied, GuestPanicked, TestbedError
+from testbed.errors import GuestDied, GuestPanicked, GuestReset, TestbedError
 from testbed.guest.process import Process
 from testbed.guest.tail import LogTail
 
@@ -20,6 +20,7 @@ _TICK = 0.1  # longest time that a wait does not look at its deadline, which may
 _CONSOLE_EVERY = 0.25  # the console is the second witness of a panic; QMP's event is the first
 _LAST_WORDS = 0.3  # how long a panic's text, or QMP's last event, may trail what woke us
 _LAST_LINES = 5
+_RESET = "guest-reset"  # ShutdownCause of QEMU, qapi/run-state.json; with -no-reboot its end
 _PANIC = re.compile(r"Kernel panic - not syncing: .*")
 
 ErrorFactory = Callable[[], TestbedError]
@@ -218,6 +219,9 @@ class Watcher:
         self._qmp_closed.wait(_LAST_WORDS)
         if self._panicked.is_set() or self._find_panic() is not None:
             self._fail_panicked()
+            return
+        if self._shutdown_reason == _RESET and name == "QEMU":
+            self._liveness.fail(GuestReset)
             return
         message = f"{name} {process.describe_end()}"
         if self._shutdown_reason is not None and name == "QEMU":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.deadline import Deadline
-from testbed.errors import GuestPanicked, IdentityError, LabError, TestbedError
+from testbed.errors import GuestPanicked, GuestReset, IdentityError, LabError, TestbedError
 from testbed.guest.clone import CloneFailedError, set_aside, start_clone, write_prefaces
 from testbed.guest.device_host import DeviceHost, HostConfig, HostEvent, start_device_host
 from testbed.guest.furnish import furnish
@@ -269,9 +269,15 @@ def _devices(
 
 
 def _report_loss(plan: GuestPlan, lab: Lab, error: TestbedError) -> None:
-    panicked = isinstance(error, GuestPanicked)
+    match error:
+        case GuestReset():
+            name = "guest_reset"
+        case GuestPanicked():
+            name = "guest_panicked"
+        case _:
+            name = "guest_died"
     reason = error.reason if isinstance(error, GuestPanicked) else error.message
-    lab.events.emit("guest_panicked" if panicked else "guest_died", guest=plan.name, reason=reason)
+    lab.events.emit(name, guest=plan.name, reason=reason)
 
 
 def _report_end(plan: GuestPlan, lab: Lab, processes: list[Process]) -> None:

@@ -176,7 +176,7 @@ def _find_reasons(evidence: _Evidence) -> list[Reason]:
     expected = evidence.plan.expected_warnings if evidence.plan else ()
     reasons = [reason for logs in evidence.logs for reason in judge_logs(logs, expected)]
     reasons += _panic_reasons(evidence)
-    panicked = any(True for _ in evidence.named("guest_panicked"))
+    panicked = any(True for _ in evidence.named("guest_panicked", "guest_reset"))
     reasons += _step_reasons(evidence, panicked=panicked)
     reasons += _violation_reasons(evidence)
     reasons += _error_reasons(evidence, [reason.text for reason in reasons], panicked=panicked)
@@ -194,13 +194,17 @@ def _find_reasons(evidence: _Evidence) -> list[Reason]:
 
 
 def _panic_reasons(evidence: _Evidence) -> Iterator[Reason]:
-    """Yield the panics that no log shows, or not enough of to be found there."""
+    """Yield the panics that no log shows, or not enough of to be found there, and resets."""
     expected = evidence.plan.expected_warnings if evidence.plan else ()
     shown = {logs.guest for logs in evidence.logs if logs.panic is not None}
     for pointer, event in evidence.named("guest_panicked"):
         reason = str(event.get("reason", ""))
         if event.get("guest") not in shown and not is_expected([reason], expected):
             yield Reason(status=Status.FAIL, text=f"Kernel panic: {reason}", pointer=pointer)
+    for pointer, event in evidence.named("guest_reset"):
+        reason = str(event.get("reason", ""))
+        if not is_expected([reason], expected):
+            yield Reason(status=Status.FAIL, text=reason, pointer=pointer)
 
 
 def _step_reasons(evidence: _Evidence, *, panicked: bool) -> Iterator[Reason]:
@@ -217,7 +221,7 @@ def _step_reasons(evidence: _Evidence, *, panicked: bool) -> Iterator[Reason]:
 
 
 def _is_about_panic(text: str) -> bool:
-    return text.startswith("guest kernel panicked")
+    return text.startswith(("guest kernel panicked", "the guest reset itself"))
 
 
 def _violation_reasons(evidence: _Evidence) -> Iterator[Reason]:
@@ -279,7 +283,7 @@ def _incomplete_reasons(evidence: _Evidence) -> Iterator[Reason]:
 
 def _log_reasons(evidence: _Evidence) -> Iterator[Reason]:
     """Yield what the kernel logs lack; nothing more can be had of a guest that was lost."""
-    lost = {event.get("guest") for _, event in evidence.named("guest_panicked", "guest_died")}
+    lost = {event.get("guest") for _, event in evidence.named("guest_panicked", "guest_reset", "guest_died")}
     ends = {event.get("guest"): event.get("bytes", 0) for _, event in evidence.named("kmsg_complete")}
     for logs in evidence.logs:
         yield from find_missing_messages(logs)

@@ -36,6 +36,7 @@ _LINES = {
     "prepared": "modules and tools are built ({seconds:.1f} s)",
     "guest_ready": "guest {guest} is up ({seconds:.1f} s)",
     "guest_panicked": "guest {guest} panicked: {reason}",
+    "guest_reset": "guest {guest}: {reason}",
     "guest_died": "guest {guest} died: {reason}",
     "violation": "violation by {device}: {message}",
     "step_finished": "{status} {index} {name:.90} ({seconds:.1f} s){tail}",
@@ -131,7 +132,7 @@ class _Picture:
                 self.guests[guest], self.step = "booting", f"booting {guest}"
             case "guest_ready":
                 self.guests[guest] = f"up in {event.get('seconds', 0):.1f} s"
-            case "guest_panicked" | "guest_died":
+            case "guest_panicked" | "guest_reset" | "guest_died":
                 self.guests[guest] = str(event.get("reason", "lost"))[:_MAX_STEP]
             case "step_started":
                 self.step = f"{event['index']} {event['name']}"[:_MAX_STEP]

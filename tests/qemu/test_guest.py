@@ -22,6 +22,7 @@ from testbed.errors import (
     DeadlineExceeded,
     GuestDied,
     GuestPanicked,
+    GuestReset,
     IdentityError,
     LaunchError,
     ScenarioFault,
@@ -308,9 +309,10 @@ def test_death_of_a_process_ends_every_wait(bed: Bed, victim: str) -> None:
     assert victim in bed.events("guest_died")[0]["reason"]
 
 
-def test_reboot_is_a_death_with_its_reason(bed: Bed) -> None:
-    with pytest.raises(GuestDied, match="after 'guest-reset'"), bed.guest() as guest:
+def test_a_reset_is_told_from_a_death(bed: Bed) -> None:
+    with pytest.raises(GuestReset, match="reset itself without a panic"), bed.guest() as guest:
         guest.run("echo b > /proc/sysrq-trigger; sleep 60", deadline=soon())
+    assert "triple fault" in bed.events("guest_reset")[0]["reason"]
 
 
 def test_a_guest_with_another_kernel_is_refused(bed: Bed, provisioned: Provisioned) -> None:

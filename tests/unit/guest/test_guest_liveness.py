@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from testbed.deadline import Deadline
-from testbed.errors import DeadlineExceeded, GuestDied, GuestPanicked, TestbedError
+from testbed.errors import DeadlineExceeded, GuestDied, GuestPanicked, GuestReset, TestbedError
 from testbed.guest.liveness import Liveness, Watcher, start_watcher
 from testbed.guest.process import Grace, Process, spawn
 
@@ -81,15 +81,28 @@ def test_panic_without_words_is_a_panic(rig: Rig) -> None:
 
 def test_end_of_a_process(rig: Rig, process: Process) -> None:
     with rig.watcher.watch("QEMU", process):
-        rig.watcher.note_qmp_event("SHUTDOWN", "guest-reset")
+        rig.watcher.note_qmp_event("SHUTDOWN", "guest-shutdown")
         rig.watcher.note_qmp_closed()
         began = time.monotonic()
         process.end(None, Grace(terminate=1.0))
         with pytest.raises(GuestDied) as caught:
             rig.liveness.wait_for(threading.Event(), soon())
         assert time.monotonic() - began < 2.0
-    assert caught.value.message == "QEMU was killed by SIGTERM after 'guest-reset'"
+    assert caught.value.message == "QEMU was killed by SIGTERM after 'guest-shutdown'"
     assert caught.value.hint == "words"
+
+
+def test_a_reset_without_a_panic_is_the_kernels_doing(rig: Rig, process: Process) -> None:
+    with rig.watcher.watch("QEMU", process):
+        rig.watcher.note_qmp_event("SHUTDOWN", "guest-reset")
+        rig.watcher.note_qmp_closed()
+        process.end(None, Grace(terminate=1.0))
+        wait_for_loss(rig)
+    with pytest.raises(GuestReset) as caught:
+        rig.liveness.check()
+    assert caught.value.message == (
+        "the guest reset itself without a panic: a triple fault, or a reboot command"
+    )
 
 
 def test_a_panic_that_took_qemu_with_it_is_a_panic(rig: Rig, process: Process) -> None:

@@ -364,3 +364,25 @@ def test_a_shell_is_done_and_not_cut_off(make_run: MakeRun) -> None:
     events = [start, ready, {"event": "shell_finished", "guest": "vm", "exit": 7}, *good_events()[-3:]]
     verdict = judge_run(make_run(events=events, plan={"steps": []}))
     assert (verdict.status, verdict.reasons) == (Status.DONE, ())
+
+
+RESET = "the guest reset itself without a panic: a triple fault, or a reboot command"
+
+
+def after_a_reset() -> list[dict[str, Any]]:
+    return [
+        *good_events()[:-2],
+        {"event": "guest_reset", "guest": "vm", "reason": RESET},
+        *step("3", "run", "FAIL", detail=RESET),
+        {"event": "error", "status": "FAIL", "message": RESET, "hint": None},
+        *good_events()[-2:],
+    ]
+
+
+def test_a_guest_that_reset_itself_fails_once(make_run: MakeRun) -> None:
+    assert told(judge_run(make_run(events=after_a_reset()))) == [(FAIL, RESET)]
+
+
+def test_a_reset_can_be_expected(make_run: MakeRun) -> None:
+    plan = {"expected_warnings": [{"match": "reset itself", "optional": True}]}
+    assert judge_run(make_run(events=after_a_reset(), plan=plan)).status is PASS
