@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from testbed.evidence.tool import ToolRun, find_mismatch
 from testbed.guest.session import Guest
 from testbed.guest.ssh import CommandResult
@@ -10,6 +12,8 @@ from testbed.scenario.model import OutputExpect, RunStep
 from testbed.steps.base import StepContext, StepResult
 
 _MAX_DETAIL = 200
+_SHELL_NAME = re.compile(r"^\S*sh: (line \d+: )?")
+_NOT_STARTED = {126: "cannot be executed", 127: "was not found"}
 
 
 def run_command(step: RunStep, context: StepContext) -> StepResult:
@@ -17,10 +21,25 @@ def run_command(step: RunStep, context: StepContext) -> StepResult:
     guest = context.guest_of(step)
     result = guest.run(step.run, deadline=context.deadline, stdin=(step.stdin or "").encode())
     pointers = output_pointers(result, guest)
+    detail = find_missing_program(result, step.expect)
+    if detail is not None:
+        return StepResult(status=Status.ERROR, detail=detail, pointers=pointers)
     detail = find_difference(result, step.expect)
     if detail is not None:
         return StepResult(status=Status.FAIL, detail=detail, pointers=pointers)
     return StepResult(status=Status.PASS, detail=_first_line(result.stdout), pointers=pointers)
+
+
+def find_missing_program(result: CommandResult, expect: OutputExpect) -> str | None:
+    """Return what the shell could not start, in its words; None when it could, or 126 or 127 is expected.
+
+    They are the shell's own statuses (POSIX.1-2017, XCU 2.8.2): the scenario names a program wrongly, which
+    says nothing about the kernel.
+    """
+    if expect.exit != 0 or result.exit not in _NOT_STARTED:
+        return None
+    said = _SHELL_NAME.sub("", last_line(decode(result.stderr)))
+    return said or f"the command {_NOT_STARTED[result.exit]} (exit status {result.exit})"
 
 
 def find_difference(result: CommandResult, expect: OutputExpect) -> str | None:

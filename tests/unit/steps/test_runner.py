@@ -63,6 +63,28 @@ def test_what_a_command_must_leave(world: World, expect: Any, status: Status, de
     assert world.run([{"run": "text", "expect": expect}]) == [("1", status, detail)]
 
 
+@pytest.mark.parametrize(
+    ("answer", "expect", "status", "detail"),
+    [
+        ((127, "sh: nosuch: not found"), {}, Status.ERROR, "nosuch: not found"),
+        ((126, "sh: /etc: Permission denied"), {}, Status.ERROR, "/etc: Permission denied"),
+        ((127, ""), {}, Status.ERROR, "the command was not found (exit status 127)"),
+        (
+            (127, "sh: x: not found"),
+            {"exit": 1},
+            Status.FAIL,
+            "exit status 127, expected 1: sh: x: not found",
+        ),
+        ((127, ""), {"exit": 127}, Status.PASS, ""),
+    ],
+)
+def test_a_command_that_is_not_there_is_the_scenarios_error(
+    world: World, answer: tuple[int, str], expect: Any, status: Status, detail: str
+) -> None:
+    world.answers["x"] = answer
+    assert world.run([{"run": "x", "expect": expect}]) == [("1", status, detail)]
+
+
 def test_a_step_has_its_own_deadline(world: World) -> None:
     world.answers["slow"] = slow
     began = time.monotonic()
