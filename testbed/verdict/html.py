@@ -9,6 +9,7 @@ from pathlib import Path
 from testbed import __version__
 from testbed.outcome import Status, worst
 from testbed.verdict.model import Reason, StepOutcome, Verdict
+from testbed.verdict.terminal import count_verdicts
 
 _AROUND = 4
 _AFTER = 24
@@ -48,6 +49,7 @@ def build_html(verdicts: Sequence[Verdict]) -> str:
             '<meta name=viewport content="width=device-width,initial-scale=1">',
             f"<title>testbed: {overall}</title><style>{_STYLE}</style>\n",
             f"<h1>testbed: {_badge(overall)}</h1>\n",
+            f"<p>{escape(count_verdicts(verdicts) or 'no case was run')}</p>\n",
             _table(verdicts),
             *(_case(number, verdict) for number, verdict in enumerate(verdicts, start=1)),
             f"<p class=dim>testbed {escape(__version__)}</p></html>\n",

@@ -91,14 +91,23 @@ def print_reasons(console: Console, verdict: Verdict) -> None:
             console.print(Text(f"      {place.strip()}", style="dim"), soft_wrap=True)
 
 
+def count_verdicts(verdicts: Sequence[Verdict]) -> str:
+    """Return ``3 passed, 1 failed``; empty without verdicts."""
+    return ", ".join(words for _, words in _count(verdicts))
+
+
+def _count(verdicts: Sequence[Verdict]) -> list[tuple[Status, str]]:
+    counts = Counter(verdict.status for verdict in verdicts)
+    order = (Status.PASS, Status.DONE, Status.FAIL, Status.ERROR, Status.MISS, Status.SKIP)
+    return [(status, f"{counts[status]} {_WORDS[status]}") for status in order if counts[status]]
+
+
 def build_summary(verdicts: Sequence[Verdict], seconds: float | None = None) -> Text:
     """Return ``3 passed, 1 failed in 24.1 s, kernel 7.2.12, tcg (reason)``."""
-    counts = Counter(verdict.status for verdict in verdicts)
     text = Text()
-    for status in (Status.PASS, Status.DONE, Status.FAIL, Status.ERROR, Status.MISS, Status.SKIP):
-        if counts[status]:
-            text.append(", " if text else "")
-            text.append(f"{counts[status]} {_WORDS[status]}", style=STYLES[status])
+    for status, words in _count(verdicts):
+        text.append(", " if text else "")
+        text.append(words, style=STYLES[status])
     text.append(f" in {sum(verdict.seconds for verdict in verdicts) if seconds is None else seconds:.1f} s")
     ran = [verdict for verdict in verdicts if verdict.kernel]
     if ran:

@@ -114,6 +114,11 @@ def test_html_is_one_page_with_escaped_text_and_excerpts(tmp_path: Path) -> None
     assert "prefers-color-scheme:dark" in page
 
 
+def test_html_sums_up_at_the_top() -> None:
+    verdicts = [verdict("a", Status.PASS), *(verdict(name, Status.FAIL) for name in "bc")]
+    assert "<p>1 passed, 2 failed</p>" in build_html(verdicts).partition("<table>")[0]
+
+
 @pytest.mark.parametrize("pointer", ["../secret:1", "/etc/passwd:1", "vm/none.log:1", "vm:1", "x", ""])
 def test_html_reads_nothing_outside_the_run(tmp_path: Path, pointer: str) -> None:
     (tmp_path / "secret").write_text("password\n")
