@@ -36,8 +36,9 @@ def test_frames_arrive_as_they_were_sent(bench: Bench, length: int) -> None:
     right.post([2048])
     left.send(frame)
     assert right.receive() == struct.pack("<BBHHHHH", 0, 0, 0, 0, 0, 0, 1) + frame
+    right.expect_stats(rx_bytes=length, irqs=1)
     assert right.irqs(0) == 1
-    assert left.stat("tx_bytes") == right.stat("rx_bytes") == length
+    left.expect_stats(tx_bytes=length)
 
 
 @pytest.mark.parametrize("length", [0, 13, 1519, 65_550])
@@ -49,7 +50,7 @@ def test_frames_of_impossible_size_are_dropped(bench: Bench, length: int) -> Non
     assert not left.needs_reset()
     left.send(BROADCAST + bytes(50))
     right.receive()
-    assert right.stat("rx_packets") == 1
+    right.expect_stats(rx_packets=1)
 
 
 def test_a_frame_takes_several_buffers(bench: Bench) -> None:
@@ -89,7 +90,7 @@ def test_a_good_checksum_is_vouched_for_and_a_wrong_one_is_not(bench: Bench) -> 
     ):
         left.send(frame)
         assert right.receive()[0] == flags
-    assert (right.stat("rx_csum_valid"), right.stat("rx_csum_bad")) == (2, 1)
+    right.expect_stats(rx_csum_valid=2, rx_csum_bad=1)
 
 
 def test_a_partial_checksum_is_passed_on_or_completed(bench: Bench) -> None:
@@ -320,7 +321,7 @@ def test_statistics_command(bench: Bench) -> None:
     right.post([256])
     left.send(BROADCAST + bytes(54))
     right.receive()
-    right.wait_stat("rx_packets", 1)
+    right.expect_stats(rx_packets=1, rx_bytes=60, rx_buffers=1)
     ack, raw = right.command(0xE2, 0, struct.pack("<H", 0), 192)
     values = struct.unpack("<24Q", raw)
     assert (ack, values[0], values[1], values[15], values[23]) == (0, 1, 60, 1, 0)

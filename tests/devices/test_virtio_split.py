@@ -68,10 +68,9 @@ def test_the_split_is_at_the_end_of_the_transport_header(bench: Bench, frame: by
     assert bench.load(page[0], len(frame) - cut) == frame[cut:]
     assert untouched(bench, page, len(frame) - cut)
     assert untouched(bench, more)
-    right.wait_stat("rx_split", 1)
-    assert right.stat("q0.rx_header_bytes") == cut
-    assert right.stat("q0.rx_payload_bytes") == right.stat("payload_to_host") == len(frame) - cut
-    assert right.stat("header_to_host") == 24 + cut
+    payload = len(frame) - cut
+    right.expect_stats(rx_split=1, rx_header_bytes=cut, rx_payload_bytes=payload)
+    right.expect_stats(header_to_host=24 + cut, payload_to_host=payload)
 
 
 UNSPLIT = [
@@ -100,8 +99,7 @@ def test_what_is_not_split_touches_no_payload_buffer(bench: Bench, frame: bytes,
     assert fields[6:10] == (1, len(frame), 0, reason)
     assert bench.load(head[0] + 24, len(frame)) == frame
     assert untouched(bench, page)
-    right.wait_stat("rx_unsplit", 1)
-    assert right.stat("payload_to_host") == 0
+    right.expect_stats(rx_unsplit=1, header_to_host=24 + len(frame), payload_to_host=0)
 
 
 def test_unsplit_packets_spread_over_header_buffers(bench: Bench) -> None:
@@ -195,9 +193,7 @@ def test_payload_into_the_memory_of_a_gpu(bench: Bench) -> None:
     assert right.queues[0].take()[1] == 24 + len(frame)
     assert bytes(gpu.memory(2)[0x3000:0x300F]) == b"secret payload\0"
     assert bench.load(head + 24, 54) == frame[:54]
-    right.wait_stat("payload_to_peer", 14)
-    assert right.stat("payload_to_host") == right.stat("header_to_peer") == 0
-    assert right.stat("header_to_host") == 24 + 54
+    right.expect_stats(payload_to_peer=14, header_to_host=24 + 54, payload_to_host=0, header_to_peer=0)
     client.sock.close()
     thread.join(10)
     right.client.dma_unmap(VRAM, 1 << 20)

@@ -192,6 +192,10 @@ class Nic:
     def wait_stat(self, name: str, at_least: int) -> None:
         assert self.device.stats.wait(name, at_least, WAIT_SECONDS) is not None, (name, self.stat(name))
 
+    def expect_stats(self, **values: int) -> None:
+        """Counters get these values: they are added when a batch is done, just after the driver sees it."""
+        eventually(lambda: {name: self.stat(name) for name in values} == values, f"the counters are {values}")
+
     def command(self, cls: int, cmd: int, data: bytes = b"", room: int = 0) -> tuple[int, bytes]:
         """A control command: its acknowledgement and result."""
         queue = self.queues[max(self.queues)]
