@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,8 @@ from testbed.scenario.values import describe
 
 MAX_BYTES = 256 * 1024
 MAX_STEPS = 1000
+_COMMAND_TABLE = re.compile(r"^static const struct command commands\[\].*?^};", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r'\{ "([^"]+)",')
 _FREE_FORM = ("args", "data")
 """Keys below which a value may be null: what they hold goes to QEMU as it is."""
 
@@ -168,5 +171,22 @@ def find_known() -> Known:
     """Return the modules and tools under ``guest-images`` beside this package, if it is there."""
     images = Path(__file__).resolve().parents[2] / "guest-images"
     modules = sorted(entry.parent.name for entry in images.glob("modules/*/Kbuild"))
-    tools = sorted(f"tb-{entry.parent.name}" for entry in images.glob("tools/*/main.c"))
-    return Known(modules=tuple(modules) or None, tools=tuple(tools) or None)
+    tools = {f"tb-{entry.parent.name}": entry for entry in sorted(images.glob("tools/*/main.c"))}
+    return Known(
+        modules=tuple(modules) or None,
+        tools=tuple(tools) or None,
+        subcommands={name: find_subcommands(entry.read_text("utf-8")) for name, entry in tools.items()},
+    )
+
+
+def find_subcommands(source: str) -> tuple[str, ...]:
+    """Return the subcommands of a tool whose ``main.c`` is ``source``; empty when it has no table of them.
+
+    `program_main` in guest-images/tools/lib/args.c adds a few to each table.
+    """
+    table = _COMMAND_TABLE.search(source)
+    names = _COMMAND.findall(table.group()) if table else []
+    if table is None or not names:
+        return ()
+    everything = ("all",) if re.search(r"true\s*}", table.group()) else ()
+    return (*names, *everything, "help", "list")

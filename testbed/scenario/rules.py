@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from testbed.scenario.catalog import MODELS, Arg, Model
@@ -52,6 +52,8 @@ class Known:
 
     modules: tuple[str, ...] | None = None
     tools: tuple[str, ...] | None = None
+    subcommands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of each tool; a tool that is not in here may have any."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -275,7 +277,11 @@ def _check_module(context: _Context, loc: Loc, name: str, *, key: bool = False) 
 
 
 def _check_tool(context: _Context, loc: Loc, command: str) -> None:
-    program = command.split()[0]
+    program, *rest = command.split()
     tools = context.known.tools
     if tools and program not in tools:
         context.find(loc, f"there is no tool '{program}'", suggest(program, tools))
+    known = context.known.subcommands.get(program)
+    # What begins otherwise is an option, or the shell's to replace.
+    if known and rest and rest[0][0].isalnum() and rest[0] not in known:
+        context.find(loc, f"'{program}' has no subcommand '{rest[0]}'", suggest(rest[0], known))

@@ -13,7 +13,13 @@ from testbed.errors import ScenarioError, UsageError
 from testbed.scenario import load_scenario
 from testbed.scenario.document import Document
 from testbed.scenario.find import find_scenarios
-from testbed.scenario.load import MAX_BYTES, name_scenario, parse_scenario
+from testbed.scenario.load import (
+    MAX_BYTES,
+    find_known,
+    find_subcommands,
+    name_scenario,
+    parse_scenario,
+)
 from testbed.scenario.model import InjectStep, RepeatStep, RunStep, WaitStep
 from testbed.scenario.tree import parse_scalar
 from testbed.scenario.values import (
@@ -243,3 +249,12 @@ def test_strange_keys_are_unknown_keys(key: str) -> None:
     for text in (GOOD + f"{key}: 1\n", GOOD + f"    {key}: 1\n", GOOD + f"  - {key}: 1\n"):
         with pytest.raises(ScenarioError, match=r"known"):
             parse_scenario(text, Path("a.yaml"))
+
+
+def test_subcommands_are_those_of_the_tools_sources() -> None:
+    known = find_known().subcommands
+    assert {"info", "copy", "graph", "all", "help", "list"} <= set(known["tb-gpu"])
+    assert "timeline" in known["tb-fence"]  # its entry is on several lines
+    assert "export-import" in known["tb-dmabuf"]
+    assert set(known["tb-bench"]) == {"submit", "mmio", "help", "list"}
+    assert find_subcommands("int main(void) { return 0; }") == ()

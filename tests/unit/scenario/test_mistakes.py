@@ -12,7 +12,11 @@ from testbed.scenario.jobs import OUTCOMES
 from testbed.scenario.load import parse_scenario
 from testbed.scenario.rules import Known
 
-KNOWN = Known(modules=("tbgpu", "tbimport"), tools=("tb-dmabuf", "tb-fence", "tb-gpu"))
+KNOWN = Known(
+    modules=("tbgpu", "tbimport"),
+    tools=("tb-dmabuf", "tb-fence", "tb-gpu"),
+    subcommands={"tb-gpu": ("info", "copy")},
+)
 GPU = "guests:\n  vm: {devices: {gpu0: {model: gpu}}}\n"
 HEAD = "schema: 1\nabout: x\n"
 
