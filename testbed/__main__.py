@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from testbed.cli import build_parser
+from testbed.cli import parse_arguments
 from testbed.cli.interrupt import ignore_interrupts
 from testbed.errors import GuestPanicked, ScenarioError, TestbedError, UsageError
 from testbed.outcome import ExitCode
@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
     Only ``shell`` has others: those of the guest's shell.
     """
     try:
-        args = build_parser().parse_args(argv)
+        args = parse_arguments(argv)
         code: int = args.main(args)
         sys.stdout.flush()
     except TestbedError as error:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import pkgutil
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Never
 
 from testbed import __version__
 from testbed.errors import UsageError
 
-_ORDER = (
+VERBS = (
     "setup",
     "run",
     "worker",
@@ -60,7 +61,18 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"testbed {__version__}")
     subparsers = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
     there = {module.name for module in pkgutil.iter_modules(__path__)}
-    for verb in _ORDER:
+    for verb in VERBS:
         if verb in there:
             import_module(f"{__name__}.{verb}").add_parser(subparsers)
     return parser
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Return what ``argv`` asks for. Raises `UsageError`, which points to the help of the verb."""
+    parser = build_parser()
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise UsageError(
+            f"unrecognized arguments: {' '.join(unknown)}", hint=f"{parser.prog} {args.verb} --help"
+        )
+    return args

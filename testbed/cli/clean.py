@@ -16,12 +16,21 @@ from testbed.outcome import ExitCode
 T = TypeVar("T")
 _RUN_NAME = re.compile(r"^\d{8}-\d{6}-")  # docs/evidence.md
 
+_EPILOG = """\
+examples:
+  testbed clean -n                       only say what would be removed
+  testbed clean --runs 20                keep the newest 20 run folders
+  testbed clean --bases                  all base snapshots
+"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the program's parser."""
     parser = subparsers.add_parser(
         "clean",
         help="remove what dead runs left; on request old runs, base snapshots, the cache",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be removed")
     parser.add_argument(

@@ -13,10 +13,21 @@ from testbed.outcome import ExitCode
 
 _LOOK_EVERY = 0.1
 
+_EPILOG = """\
+examples:
+  testbed console                        the guest of runs/latest, live while it runs
+  testbed console runs/latest --guest peer
+"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the program's parser."""
-    parser = subparsers.add_parser("console", help="print and follow a guest's console")
+    parser = subparsers.add_parser(
+        "console",
+        help="print and follow a guest's console",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "run",
         metavar="RUN",

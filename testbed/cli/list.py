@@ -17,11 +17,23 @@ from testbed.scenario.load import find_known
 
 Row = tuple[str, ...]
 
+_EPILOG = """\
+examples:
+  testbed list                           the cases in scenarios/
+  testbed list my.yaml more/             those of files and folders
+  testbed list faults                    what can be injected, and its arguments
+"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the program's parser."""
     words = ", ".join(_LISTS)
-    parser = subparsers.add_parser("list", help=f"list scenarios, or: {words}")
+    parser = subparsers.add_parser(
+        "list",
+        help=f"list scenarios, or: {words}",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "what",
         metavar="PATH|WORD",

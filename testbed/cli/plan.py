@@ -17,11 +17,21 @@ from testbed.plan.text import describe_case
 from testbed.scenario import load_scenario
 from testbed.scenario.find import find_scenarios
 
+_EPILOG = """\
+examples:
+  testbed plan scenarios/smoke/boot.yaml
+  testbed plan scenarios -k fence        cases whose name or tags match
+  testbed plan my.yaml --json            with QEMU's arguments
+"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the program's parser."""
     parser = subparsers.add_parser(
-        "plan", help="show guests, devices, steps and QEMU's arguments; start nothing"
+        "plan",
+        help="show guests, devices, steps and QEMU's arguments; start nothing",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="scenario files or folders")
     parser.add_argument("-k", dest="select", metavar="EXPR", default="", help="only cases that match")

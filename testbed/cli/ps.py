@@ -7,10 +7,21 @@ import sys
 
 from testbed.outcome import ExitCode
 
+_EPILOG = """\
+examples:
+  testbed ps
+  testbed ps | grep stale                what `testbed clean` would remove
+"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the program's parser."""
-    parser = subparsers.add_parser("ps", help="list guests, device hosts and private folders of this user")
+    parser = subparsers.add_parser(
+        "ps",
+        help="list guests, device hosts and private folders of this user",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.set_defaults(main=main)
 
 

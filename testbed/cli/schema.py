@@ -12,10 +12,22 @@ from testbed.outcome import ExitCode
 from testbed.scenario.reference import build_reference, refresh_reference
 from testbed.scenario.schema import build_schema
 
+_EPILOG = """\
+examples:
+  testbed schema scenario.schema.json    for an editor's YAML support
+  testbed schema | less
+  testbed schema --reference docs/scenario.md
+"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the program's parser."""
-    parser = subparsers.add_parser("schema", help="write the JSON Schema that editors check scenarios with")
+    parser = subparsers.add_parser(
+        "schema",
+        help="write the JSON Schema that editors check scenarios with",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("output", metavar="FILE", nargs="?", type=Path, help="default: standard output")
     parser.add_argument(
         "--reference", action="store_true", help="write the reference into a page (docs/scenario.md) instead"

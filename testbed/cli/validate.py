@@ -11,10 +11,21 @@ from testbed.outcome import ExitCode
 from testbed.scenario import load_scenario
 from testbed.scenario.find import find_scenarios
 
+_EPILOG = """\
+examples:
+  testbed validate                       all of scenarios/
+  testbed validate my.yaml more/         files and folders, every mistake of each
+"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the program's parser."""
-    parser = subparsers.add_parser("validate", help="check scenario files, without QEMU")
+    parser = subparsers.add_parser(
+        "validate",
+        help="check scenario files, without QEMU",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "paths",
         metavar="PATH",

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from testbed import __main__ as program
-from testbed.cli import doctor, interrupt
+from testbed.cli import VERBS, doctor, interrupt
 from testbed.cli import run as run_verb
 from testbed.errors import GuestPanicked, LabError, ScenarioFault, UsageError
 from testbed.outcome import ExitCode
@@ -42,6 +42,10 @@ GOOD = "schema: 1\nabout: Does it work?\nsteps:\n  - run: 'true'\n"
         ),
         (["worker"], "testbed: the following arguments are required: --scheduler\n"),
         (["run", "--accel", "xen"], "testbed: argument --accel: invalid choice: 'xen'"),
+        (
+            ["run", "--fast", "x"],
+            "testbed: unrecognized arguments: --fast\n  hint: testbed run --help\n",
+        ),
         (["run", "/none.yaml"], "testbed: '/none.yaml' is not there\n"),
         (["run", "--json", "/none/x"], "testbed: --json '/none/x' cannot be written: there is no folder"),
         (["judge", "/none"], "testbed: '/none' is not a run folder: no such folder\n"),
@@ -79,6 +83,13 @@ def test_errors_become_text_and_exit_codes(
     assert capsys.readouterr().err == text
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_each_verb_has_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        program.main([verb, "--help"])
+    assert f"testbed {verb}" in capsys.readouterr().out.partition("examples:\n")[2]
+
+
 def test_a_bug_is_no_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     raise_from(monkeypatch, ZeroDivisionError("ours"))
     assert program.main(["x"]) is ExitCode.LAB
@@ -89,8 +100,7 @@ def raise_from(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(_args: object) -> ExitCode:
         raise error
 
-    parser = SimpleNamespace(parse_args=lambda _argv: SimpleNamespace(main=fail))
-    monkeypatch.setattr(program, "build_parser", lambda: parser)
+    monkeypatch.setattr(program, "parse_arguments", lambda _argv: SimpleNamespace(main=fail))
 
 
 def test_mistakes_of_all_files_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
