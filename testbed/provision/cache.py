@@ -132,8 +132,11 @@ def check_free_space(
 
 
 @contextmanager
-def hold_lock(root: Path, name: str) -> Iterator[None]:
-    """Hold the named lock of the cache; it is gone when the process is."""
+def hold_lock(root: Path, name: str, waiting: Callable[[], object] | None = None) -> Iterator[None]:
+    """Hold the named lock of the cache; it is gone when the process is.
+
+    ``waiting`` is called first when somebody else holds it.
+    """
     directory = root / "locks"
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -145,7 +148,12 @@ def hold_lock(root: Path, name: str) -> Iterator[None]:
             hint="choose another place: TESTBED_CACHE=DIR testbed setup",
         ) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is not None:
+                waiting()
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

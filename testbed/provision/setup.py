@@ -28,6 +28,7 @@ from testbed.provision.process import HOST_PROGRAMS, find_missing_programs, kill
 from testbed.provision.progress import Advance, Reporter, human_size
 from testbed.provision.qemu import find_user_qemu, probe_user_qemu
 
+_WAITING = "another setup is at work in this cache: waiting for it ..."
 _INDEX_BYTES = 150_000_000
 """Package lists of two suites, with apt's caches of them."""
 
@@ -56,7 +57,7 @@ def setup(
     found = None if refresh else _find_base(root)
     if found is None:
         _check_host()
-        with hold_lock(root, "setup"):
+        with hold_lock(root, "setup", lambda: reporter.say(_WAITING)):
             found = (None if refresh else _find_base(root)) or _make_base(root, mirror, reporter)
     toolbox, default_kernel = found
     booted = chosen or default_kernel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from testbed.provision.cache import (
     find_entry,
     get_entry,
     hash_tree,
+    hold_lock,
     list_entries,
     prune_cache,
 )
@@ -202,3 +204,20 @@ def test_cache_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     assert find_cache_root() == tmp_path / "testbed"
     monkeypatch.setenv("TESTBED_CACHE", str(tmp_path / "own"))
     assert find_cache_root() == tmp_path / "own"
+
+
+def test_who_waits_for_a_lock_says_so(tmp_path: Path) -> None:
+    said = threading.Event()
+    got = threading.Event()
+
+    def second() -> None:
+        with hold_lock(tmp_path, "setup", said.set):
+            got.set()
+
+    thread = threading.Thread(target=second)
+    with hold_lock(tmp_path, "setup", lambda: pytest.fail("nobody holds it")):
+        thread.start()
+        assert said.wait(5)
+        assert not got.is_set()
+    thread.join(5)
+    assert got.is_set()
