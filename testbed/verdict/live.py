@@ -44,6 +44,11 @@ _LINES = {
 }
 
 
+_LOSSES = ("guest_panicked", "guest_reset", "guest_died")
+_AFTERMATH = {"step_finished": "detail", "error": "message"}
+"""Events that tell once more how a guest was lost, and where."""
+
+
 class View(Protocol):
     """How a run is shown while it runs. All methods may be called from several threads.
 
@@ -72,16 +77,20 @@ class PlainView:
         self._at_once = at_once
         self._lock = threading.Lock()
         self._blocks: dict[int, list[str]] = {}
+        self._losses: dict[int, set[str]] = {}
 
     def begin(self, number: int, name: str) -> None:
         """Print the case's line; what was said of an earlier attempt is dropped with it."""
         with self._lock:
             self._blocks.pop(number, None)
+            self._losses.pop(number, None)
         self._add(number, f"[{number + 1}/{self._total}] {name}")
 
     def see(self, number: int, event: Event) -> None:
         """Print guests that are ready, steps that ended, and errors."""
-        text = describe_event(event)
+        with self._lock:
+            fresh = _drop_repeats(event, self._losses.setdefault(number, set()))
+        text = describe_event(fresh) if fresh is not None else None
         if text is not None:
             self._add(number, f"    {text}")
 
@@ -193,6 +202,18 @@ class LiveView:
                 guests = ", ".join(f"{name}: {state}" for name, state in pictures[0].guests.items())
                 lines.append(Text(f"    {guests}", style="dim"))
             return Group(*lines)
+
+
+def _drop_repeats(event: Event, losses: set[str]) -> Event | None:
+    """Return ``event`` without a reason that is in ``losses``; None if there is nothing else in it."""
+    name = str(event["event"])
+    if name in _LOSSES:
+        losses.add(str(event.get("reason", "")))
+    elif name in _AFTERMATH:
+        text = str(event.get(_AFTERMATH[name], ""))
+        if any(loss and text.endswith(loss) for loss in losses):
+            return None if name == "error" else {**event, _AFTERMATH[name]: ""}
+    return event
 
 
 def describe_event(event: Event) -> str | None:

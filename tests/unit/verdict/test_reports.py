@@ -188,6 +188,26 @@ def test_plain_view_prints_a_line_for_each_thing() -> None:
     ]
 
 
+def test_plain_view_tells_a_loss_once() -> None:
+    died = "QEMU was killed by SIGKILL"
+
+    def show(console: Console) -> None:
+        view = PlainView(console, 1, at_once=False)
+        view.begin(0, "smoke/boot")
+        view.see(0, {"event": "guest_died", "guest": "vm", "reason": died})
+        finished = {"event": "step_finished", "index": "1", "name": "run x", "seconds": 0.1}
+        view.see(0, {**finished, "status": "MISS", "detail": died})
+        view.see(0, {"event": "error", "status": "MISS", "message": died})
+        view.see(0, {"event": "error", "status": "MISS", "message": "another one"})
+
+    assert text_of(show).splitlines() == [
+        "[1/1] smoke/boot",
+        f"    guest vm died: {died}",
+        "    MISS 1 run x (0.1 s)",
+        "    MISS another one",
+    ]
+
+
 def test_live_view_shows_the_case_and_then_its_verdict() -> None:
     console = Console(width=100, record=True, force_terminal=True, file=io.StringIO())
     with start_view(console, 2) as view:
