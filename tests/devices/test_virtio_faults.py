@@ -184,6 +184,43 @@ def test_needs_reset_and_link_down(nics: tuple[Nic, Nic]) -> None:
     assert right.stat("violations") == 0
 
 
+def test_a_device_that_is_gone_breaks_no_rule(bench: Bench, nics: tuple[Nic, Nic]) -> None:
+    left, right = nics
+    right.device.inject("config_ones", {})
+    eventually(lambda: left.get(0x2006, 2) == 0, "the peer has no carrier")
+    left.send(FRAME)
+    left.wait_stat("tx_drop", 1)
+    left.device.inject("config_ones", {})
+    at = bench.alloc(12 + len(FRAME))
+    bench.store(at + 12, FRAME)
+    left.queues[1].add([(at, 12 + len(FRAME))], [])
+    left.queues[1].kick()
+    right.post([256, 4096])
+    right.device.clear("config_ones")
+    left.device.clear("config_ones")
+    left.queues[1].take()
+    right.queues[0].take()
+    right.device.inject("surprise_removal", {})
+    eventually(lambda: left.get(0x2006, 2) == 0, "the peer has no carrier")
+    left.send(FRAME)
+    assert bench.rig.violations == []
+
+
+def test_without_bus_mastering_nothing_is_read(bench: Bench, nics: tuple[Nic, Nic]) -> None:
+    left, right = nics
+    left.client.enable(0x2)
+    queue, at = left.queues[1], bench.alloc(12 + len(FRAME))
+    bench.store(at + 12, FRAME)
+    queue.add([(at, 12 + len(FRAME))], [])
+    queue.kick()
+    time.sleep(0.02)
+    assert queue.used_idx() == queue.seen
+    left.client.enable(0x6)
+    queue.take()
+    right.wait_stat("rx_drop_no_buffer", 1)
+    assert bench.rig.violations == []
+
+
 def burst(nics: tuple[Nic, Nic], count: int) -> list[bytes]:
     """Send numbered frames; what arrives within the time that nothing more comes."""
     left, right = nics

@@ -82,8 +82,9 @@ class VirtioDevice(Device):
         self.transport.reset()
 
     def driver_broke(self, number: int, reason: str) -> None:
-        """NEEDS_RESET, and told to the orchestrator. Any thread."""
-        if self.transport.break_down():
+        """NEEDS_RESET, and told to the orchestrator. Not when the device itself had no access to memory (bus
+        mastering off, or gone by a fault). Any thread."""
+        if self.dma.allowed() and self.transport.break_down():
             self.violation(reason)
             self.trace.event("net_needs_reset", queue=number, reason=reason)
 

@@ -39,6 +39,7 @@ class VirtioNet(VirtioDevice):
             self._link = find_link(context.peers, self.settings.link)
         self._control = self._fresh_control(0)
         self._worker: Worker | None = None
+        self._plugged = False
         self._ledger = Ledger(self.stats, self.trace)
         self._net_faults = NetFaults(self._struck)
         self._receiver = Receiver(self.bus, self.transport, Ledger(self.stats, self.trace), self._net_faults)
@@ -74,15 +75,33 @@ class VirtioNet(VirtioDevice):
         super().reset(kind)
         self._worker = self.workers.start("net", self._run)
         self.workers.start("wire", self._shaper.run)
-        if self._link is not None and not self._link.plug(self):
-            self.violation(f"link '{self.settings.link}' has two ports already")
-            self._link = None
+        self._plugged = True
+        self._plug()
 
     def stop(self) -> None:
         """Unplugged."""
         super().stop()
+        self._plugged = False
         if self._link is not None:
             self._link.unplug(self)
+
+    def presence_changed(self, *, present: bool) -> None:
+        """A device that is gone has no carrier; one that comes back looks at its queues."""
+        if present and self._plugged:
+            self._plug()
+            self._kick()
+        elif self._link is not None:
+            self._link.unplug(self)
+
+    def bus_master_changed(self, *, enabled: bool) -> None:
+        """What waited for memory goes on."""
+        if enabled:
+            self._kick()
+
+    def _plug(self) -> None:
+        if self._link is not None and not self._link.plug(self):
+            self.violation(f"link '{self.settings.link}' has two ports already")
+            self._link = None
 
     def fault_injected(self, knob: Knob, args: Args) -> None:
         """Most strike when the data path asks."""
@@ -183,7 +202,7 @@ class VirtioNet(VirtioDevice):
 
     def arrive(self, frames: Sequence[Frame]) -> None:
         """Frames from the peer, on the peer's thread."""
-        if not self.transport.running:
+        if not self.transport.running or not self.dma.allowed():
             return
         done = self._receiver.deliver(frames, self._control)
         if done.late:
@@ -257,7 +276,7 @@ class VirtioNet(VirtioDevice):
 
     def _run(self, worker: Worker) -> None:
         while worker.wait():
-            while self.transport.running and self._round(worker):
+            while self.transport.running and self.dma.allowed() and self._round(worker):
                 worker.check()
 
     def _round(self, worker: Worker) -> bool:
