@@ -25,7 +25,6 @@ def main(argv: Sequence[str]) -> int:
     except TestbedError as error:
         return _tell(error)
     except KeyboardInterrupt:
-        ignore_interrupts()
         sys.stderr.write("testbed: interrupted\n")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
@@ -51,7 +50,10 @@ def _tell(error: TestbedError) -> ExitCode:
 
 def entry() -> None:
     """Entry point of the installed program."""
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if code == ExitCode.INTERRUPTED:
+        ignore_interrupts()
+    sys.exit(code)
 
 
 if __name__ == "__main__":
