@@ -177,6 +177,7 @@ static int tbnet_probe(struct virtio_device *vdev)
 	if (ret)
 		goto err_device;
 	netif_carrier_off(dev);
+	virtio_config_driver_enable(vdev);	/* virtio_net leaves it disabled */
 	virtio_device_ready(vdev);
 	ret = register_netdev(dev);
 	if (ret)

@@ -63,7 +63,7 @@ static void init_pair(struct tbnet *tn, unsigned int i)
 	rxq->tn = tn;
 	rxq->index = i;
 	u64_stats_init(&rxq->syncp);
-	timer_setup(&rxq->refill, tbnet_rx_refill_timer, 0);
+	timer_setup(&rxq->timer, tbnet_rx_timer, 0);
 	netif_napi_add_config(tn->dev, &rxq->napi, tbnet_rx_poll, i);
 	txq->tn = tn;
 	txq->index = i;

@@ -5,6 +5,7 @@
 #include "tbnet.h"
 
 #define REFILL_BATCH	16
+#define IDLE_POLL	HZ
 
 /* A packet on its way from the ring to an skb */
 struct rx_packet {
@@ -262,6 +263,8 @@ int tbnet_rx_poll(struct napi_struct *napi, int budget)
 	if (done == budget)
 		return done;
 
+	if (!timer_pending(&rxq->timer))
+		mod_timer(&rxq->timer, jiffies + IDLE_POLL);
 	opaque = virtqueue_enable_cb_prepare(rxq->vq);
 	if (napi_complete_done(napi, done)) {
 		if (virtqueue_poll(rxq->vq, opaque) && napi_schedule_prep(napi)) {

@@ -7,11 +7,13 @@
 
 #define REFILL_RETRY	msecs_to_jiffies(10)
 
-void tbnet_rx_refill_timer(struct timer_list *timer)
+/* A ring without buffers gets no interrupt, and one that was lost is not sent again. */
+void tbnet_rx_timer(struct timer_list *timer)
 {
-	struct tbnet_rxq *rxq = timer_container_of(rxq, timer, refill);
+	struct tbnet_rxq *rxq = timer_container_of(rxq, timer, timer);
 
 	napi_schedule(&rxq->napi);
+	napi_schedule(&rxq->tn->txqs[rxq->index].napi);
 }
 
 /* Pools and slots; without a NAPI context until the queue starts, since a trial may be thrown away. */
@@ -133,7 +135,7 @@ void tbnet_rx_refill(struct tbnet_rxq *rxq)
 			u64_stats_update_begin(&rxq->syncp);
 			u64_stats_inc(&rxq->stats.alloc_fail);
 			u64_stats_update_end(&rxq->syncp);
-			mod_timer(&rxq->refill, jiffies + REFILL_RETRY);
+			mod_timer(&rxq->timer, jiffies + REFILL_RETRY);
 			break;
 		}
 		if (post_slot(rxq, slot))
@@ -198,7 +200,7 @@ int tbnet_rx_start(struct tbnet_rxq *rxq, const struct tbnet_rx_mem *mem, u32 th
 void tbnet_rx_stop(struct tbnet_rxq *rxq, struct tbnet_rx_mem *mem)
 {
 	napi_disable_locked(&rxq->napi);
-	timer_delete_sync(&rxq->refill);
+	timer_delete_sync(&rxq->timer);
 	tbnet_vq_reset(rxq->tn, rxq->vq, recycle);
 	page_pool_disable_direct_recycling(rxq->mem.pay_pool);
 	if (rxq->mem.hdr_pool)

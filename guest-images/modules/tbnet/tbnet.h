@@ -68,7 +68,7 @@ struct tbnet_rxq {
 	struct virtqueue *vq;
 	unsigned int index;
 	struct napi_struct napi;
-	struct timer_list refill;		/* no interrupt comes for a ring without buffers */
+	struct timer_list timer;		/* polls when no interrupt will */
 	struct tbnet_rx_mem mem;
 	u16 split_types;			/* what the device was told last */
 	u32 split_threshold;
@@ -191,7 +191,7 @@ int tbnet_rx_poll(struct napi_struct *napi, int budget);
 int tbnet_rx_mem_alloc(struct tbnet_rxq *rxq, struct tbnet_rx_mem *mem, bool split);
 void tbnet_rx_mem_free(struct tbnet_rx_mem *mem);
 void tbnet_rx_refill(struct tbnet_rxq *rxq);
-void tbnet_rx_refill_timer(struct timer_list *timer);
+void tbnet_rx_timer(struct timer_list *timer);
 void tbnet_rx_release(struct tbnet_rx_mem *mem, struct tbnet_rx_slot *slot);
 int tbnet_rx_start(struct tbnet_rxq *rxq, const struct tbnet_rx_mem *mem, u32 threshold);
 void tbnet_rx_stop(struct tbnet_rxq *rxq, struct tbnet_rx_mem *mem);
