@@ -104,6 +104,9 @@ static bool receive_some(struct reception *r)
 
 	if (got < 0)
 		ktap_stop("recvmsg after %llu bytes: %s", r->position, errname(errno));
+	/* a packet that was not split is ordinary data: no control message tells of it */
+	if (got && !CMSG_FIRSTHDR(&message))
+		take_linear(r, got, 0);
 	for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header;
 	     header = CMSG_NXTHDR(&message, header)) {
 		struct devmem_frag frag;
