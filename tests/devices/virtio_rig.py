@@ -60,6 +60,10 @@ class Bench:
         self.ram[at : at + size] = bytes(size)
         return RAM_BASE + at
 
+    def restart(self) -> None:
+        """Give all memory back, for a driver that starts anew."""
+        self._next = 0x1000
+
     def load(self, address: int, size: int) -> bytes:
         """Bytes of guest RAM."""
         return self.ram[address - RAM_BASE : address - RAM_BASE + size]
