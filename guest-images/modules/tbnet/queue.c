@@ -219,7 +219,7 @@ void tbnet_down(struct tbnet *tn)
 	down_pairs(tn, tn->pairs);
 }
 
-/* What the core calls when a queue gets or loses a memory provider; also while the interface is down. */
+/* What the core calls when a queue gets or loses a memory provider, the interface up or down. */
 
 static int mem_alloc(struct net_device *dev, struct netdev_queue_config *qcfg, void *mem, int idx)
 {

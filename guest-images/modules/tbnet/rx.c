@@ -24,7 +24,7 @@ void tbnet_rx_done(struct virtqueue *vq)
 	napi_schedule(&rxq->napi);
 }
 
-/* One stretch of readable bytes: what fits is copied, the rest becomes a fragment. Takes the page. */
+/* A stretch of readable bytes: some copied, the rest a fragment. True: the page was given away. */
 static bool add_readable(struct tbnet_rxq *rxq, struct rx_packet *pkt, netmem_ref netmem,
 			 unsigned int offset, unsigned int len, unsigned int truesize)
 {

@@ -16,7 +16,7 @@ void tbnet_rx_timer(struct timer_list *timer)
 	napi_schedule(&rxq->tn->txqs[rxq->index].napi);
 }
 
-/* Pools and slots; without a NAPI context until the queue starts, since a trial may be thrown away. */
+/* Pools and slots, without a NAPI context until the queue starts: a trial may be thrown away. */
 
 static struct page_pool *create_pool(struct tbnet_rxq *rxq, unsigned int pages, unsigned int flags)
 {
