@@ -2,32 +2,35 @@
 
 import random
 import struct
+import time
 
 import pytest
 from virtio_frames import ethernet, ipv4, tcp
 from virtio_rig import QUEUE_RESET, QUEUE_SELECT, RAM_BASE, SPLIT, STATUS, Bench, Nic, bench_session
 
-FEATURES = (*SPLIT, 2, 7, 8, 11, 12, 18, 23, 28, 29)
+FEATURES = (*SPLIT, 2, 7, 8, 11, 12, 28, 29)
 ARENA = 1 << 16
 EDGES = (0, 1, 13, 14, 24, 63, 64, 4096, 65_536, 0xFFFFFFFF)
 ADDRESSES = (0, RAM_BASE - 8, 0xFFFF_F000, 1 << 48, 2**64 - 16)
 ROUNDS = 30
 
 
-def descriptor(chance: random.Random, arena: int) -> bytes:
+def descriptor(chance: random.Random, arena: int, flags: tuple[int, ...]) -> bytes:
     """Mostly sound, now and then not."""
     address = arena + chance.randrange(ARENA // 2) if chance.random() < 0.9 else chance.choice(ADDRESSES)
     length = chance.randrange(2048) if chance.random() < 0.8 else chance.choice(EDGES)
     if RAM_BASE <= address < arena + ARENA and address + length > arena + ARENA:
         length = chance.randrange(ARENA // 2)
     following = chance.randrange(64) if chance.random() < 0.95 else chance.randrange(65_536)
-    return struct.pack("<QIHH", address, length, chance.choice((0, 0, 1, 2, 2, 3, 4, 6, 7)), following)
+    return struct.pack("<QIHH", address, length, chance.choice(flags), following)
 
 
 def scribble(chance: random.Random, nic: Nic, arena: int) -> None:
     """Fill one queue with garbage, tell the device."""
-    bench, queue = nic.bench, nic.queues[chance.choice(sorted(nic.queues))]
-    table = b"".join(descriptor(chance, arena) for _ in range(queue.size))
+    number = 0 if chance.random() < 0.6 else chance.choice(sorted(nic.queues))
+    bench, queue = nic.bench, nic.queues[number]
+    flags = chance.choice(((0, 0, 1, 2, 2, 3, 4, 6, 7), (2, 3), (0, 1)))
+    table = b"".join(descriptor(chance, arena, flags) for _ in range(queue.size))
     bench.store(queue.desc, table)
     bench.store(arena + ARENA // 2, table + chance.randbytes(1024))
     for _ in range(chance.randrange(1, 6)):
@@ -75,14 +78,19 @@ def test_garbage_in_rings(seed: int) -> None:
             sent = bench.alloc(12 + len(frame))
             bench.store(sent + 12, frame)
             before = outside(bench, (left, right), arena)
-            scribble(chance, chance.choice((left, right)), arena)
-            scribble(chance, right, arena)
-            if not left.needs_reset() and left.device.transport.queue(1) is not None:
-                left.queues[1].add([(sent, 12 + len(frame))], [])
+            if chance.random() < 0.3:
+                scribble(chance, left, arena)
+            for _ in range(3):
+                scribble(chance, right, arena)
+            if left.device.transport.queue(1) is not None:
+                for _ in range(3):
+                    left.queues[1].add([(sent, 12 + len(frame))], [])
                 left.queues[1].kick()
+            time.sleep(0.01)
             for nic in (left, right):
                 nic.put(STATUS, 0, 1)
                 broken += nic.stat("violations") > 0
             assert outside(bench, (left, right), arena) == before
         assert broken
+        assert right.stat("rx_packets")
         assert not [text for text in bench.rig.violations if "failed" in text or "ended" in text]
