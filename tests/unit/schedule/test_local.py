@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +93,27 @@ def hall(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Hall:
     return Hall(bench, monkeypatch)
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[[], None]]:
+    """Presses Ctrl-C in a moment; works also where the tests were started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield timer.start
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGINT, before)
+
+
 def linger(task: Task, stop: Stop) -> Verdict:
     time.sleep(0.02)
     return make_verdict(task)
 
 
 def until_stopped(task: Task, stop: Stop) -> Verdict:
+    end = time.monotonic() + 20
     while stop.reason is None:
+        assert time.monotonic() < end, "nobody stopped it"
         time.sleep(0.01)
     return make_verdict(task, Status.MISS)
 
@@ -198,9 +212,9 @@ def test_an_error_ends_the_others_first(hall: Hall) -> None:
     assert 0 not in hall.record.verdicts
 
 
-def test_ctrl_c_ends_every_case_before_it_goes_on(hall: Hall) -> None:
+def test_ctrl_c_ends_every_case_before_it_goes_on(hall: Hall, ctrl_c: Callable[[], None]) -> None:
     hall.body = until_stopped
-    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    ctrl_c()
     with pytest.raises(KeyboardInterrupt):
         hall.run([make_task(number) for number in range(5)], slots=2)
     assert hall.stop.reason == "interrupted"
@@ -208,13 +222,15 @@ def test_ctrl_c_ends_every_case_before_it_goes_on(hall: Hall) -> None:
     assert {verdict.status for verdict in hall.record.verdicts.values()} == {Status.MISS}
 
 
-def test_what_was_raised_is_told_although_ctrl_c_came(hall: Hall, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_raised_is_told_although_ctrl_c_came(
+    hall: Hall, ctrl_c: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
     def body(task: Task, stop: Stop) -> Verdict:
         until_stopped(task, stop)
         raise OSError("the wire is cut")
 
     hall.body = body
-    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    ctrl_c()
     with pytest.raises(KeyboardInterrupt):
         hall.run([make_task(0)])
     assert "OSError: the wire is cut" in capsys.readouterr().err
