@@ -14,7 +14,7 @@ from testbed.plan.model import CasePlan, GuestPlan
 
 MIB = 1 << 20
 _QEMU_MIB = 160
-"""QEMU beside the guest's memory: itself and the code that TCG translates (measured: 90 to 150 MiB)."""
+"""QEMU beside the guest's memory: itself and the code that TCG translates; by judgement, on the safe side."""
 _HOST_MIB = 64
 """A device host: Python with numpy."""
 _VRAM_MIB = 64
